@@ -1,0 +1,57 @@
+# Every target is one line over the command line interface; `make` alone lists them.
+DATA     ?= digits
+OUT      ?= runs
+BACKBONE ?=
+ARGS     ?=
+PYTHON   ?= python3
+
+VENV      := .venv
+HEADSTART  = $(VENV)/bin/headstart
+FLAGS      = --out "$(OUT)" $(if $(BACKBONE),--backbone "$(BACKBONE)") $(ARGS)
+LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+             --no-annotate --no-header --no-emit-index-url --quiet --upgrade
+PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help features heads test lint bench lock clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo 'variables: DATA=digits|FOLDER|FILE.csv|FILE.parquet  OUT=runs  BACKBONE=resnet50  ARGS="--pooling max ..."'
+
+features: $(VENV)/base ## stage one: run the frozen backbone once over DATA and keep its features
+	@$(HEADSTART) features "$(DATA)" $(FLAGS)
+
+heads: $(VENV)/base ## stage two: train many heads on the features (makes those that are missing)
+	@$(HEADSTART) heads "$(DATA)" $(FLAGS)
+
+test: lint ## lint, type-check and run the tests
+	@$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+bench: $(VENV)/dev ## the benchmarks: peers and Headstart on the same work, alternating
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS) || exit 1; done
+
+lock: $(VENV)/dev ## rebuild both lock files with the newest versions
+	@$(LOCK) --output-file requirements.lock > /dev/null
+	@$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock > /dev/null
+
+clean: ## remove the virtual environment and the tools' caches; OUT is yours and stays
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/base: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo 'Headstart needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@echo 'installing into $(VENV) (once; a minute or two)' >&2
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock $(VENV)/base
+	@echo 'installing the development tools into $(VENV)' >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

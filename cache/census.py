@@ -1,0 +1,141 @@
+"""Which files among the shards are good, and which are not and why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cache.errors import ShardError
+from cache.folder import Folder
+from cache.integrity import Finding, load_checked, problem_of, quarantine, save_checked
+from cache.recipe import Recipe
+from cache.shard import Shard, State, open_shard
+
+# How often a check looks again, as others may commit and repair at the same time.
+_ROUNDS = 3
+
+
+class Census:
+    """The shards of one store as they were at the last look. To be used by one thread at a time.
+
+    Attributes
+    ----------
+    good : dict of str to Shard
+        Open shards by name, all of the same dims.
+    """
+
+    def __init__(self, folder: Folder, recipe: Recipe) -> None:
+        self._folder = folder
+        self._recipe = recipe
+        self.good: dict[str, Shard] = {}
+        self._bad: dict[str, tuple[State, str]] = {}
+        self._checked: dict[str, State] = {}
+
+    @property
+    def dims(self) -> int | None:
+        """Numbers in a row; None while there is no row."""
+        return next((shard.header.dims for shard in self.good.values()), None)
+
+    def add(self, path: Path) -> None:
+        """Take in a shard that this process just committed, and so has just read back."""
+        shard = open_shard(path, self._recipe)
+        self.good = self.good | {path.name: shard}
+        self._bad.pop(path.name, None)
+        self._checked[path.name] = shard.state
+
+    def refresh(self) -> None:
+        """Look at the folder again; only what is new or changed is opened.
+
+        Raises
+        ------
+        CacheError
+            The folder cannot be listed.
+        """
+        dims, known, failed = self.dims, self.good, self._bad
+        self.good, self._bad = {}, {}
+        for name in self._folder.entries():
+            self._sort(name, known.get(name), failed.get(name))
+        if dims is None:
+            dims = _most_common_dims(self.good.values())
+        for name, shard in list(self.good.items()):
+            if shard.header.dims != dims:
+                self._drop(name, f"rows of {shard.header.dims} numbers, while others have {dims}")
+
+    def check(self) -> list[Finding]:
+        """Check the bytes of what has not passed in its present state, and move what fails."""
+        self._checked = load_checked(self._folder.checked) | self._checked
+        findings: dict[str, Finding] = {}
+        for _ in range(_ROUNDS):
+            self.refresh()
+            self._check_unchecked()
+            if not self._bad:
+                break
+            findings |= {name: self._put_aside(name) for name in self._bad}
+        passed = {name: shard.state for name, shard in self.good.items()}
+        if passed != load_checked(self._folder.checked):
+            save_checked(self._folder.checked, passed, self._folder.tmp)
+        self._checked = passed
+        # What only changed while it was read, and is good now, is no finding.
+        return [f for name, f in findings.items() if f.moved_to or name not in self.good]
+
+    def verify(self) -> list[Finding]:
+        """Check the bytes of every shard, whatever is remembered; move and remember nothing."""
+        self.refresh()
+        shards = list(self.good.values())
+        problems = dict(zip((s.path.name for s in shards), _problems(shards), strict=True))
+        bad = {name: problem for name, (_, problem) in self._bad.items()}
+        bad |= {name: problem for name, problem in problems.items() if problem is not None}
+        return [Finding(name, problem, None) for name, problem in sorted(bad.items())]
+
+    def _sort(self, name: str, known: Shard | None, failed: tuple[State, str] | None) -> None:
+        """Sort one file into the good and the bad."""
+        path = self._folder.shards / name
+        try:
+            state = State.of(path.lstat())
+        except OSError:  # taken away since the folder was listed
+            return
+        if known is not None and known.state == state:
+            self.good[name] = known
+        elif failed is not None and failed[0] == state:
+            self._bad[name] = failed
+        else:
+            try:
+                self.good[name] = open_shard(path, self._recipe)
+            except ShardError as error:
+                self._bad[name] = state, str(error)
+            except OSError as error:
+                self._bad[name] = state, f"cannot be read: {error.strerror}"
+
+    def _drop(self, name: str, problem: str) -> None:
+        self._bad[name] = self.good.pop(name).state, problem
+
+    def _check_unchecked(self) -> None:
+        unchecked = [s for name, s in self.good.items() if self._checked.get(name) != s.state]
+        if not unchecked:
+            return
+        for shard, problem in zip(unchecked, _problems(unchecked), strict=True):
+            if problem is None:
+                self._checked[shard.path.name] = shard.state
+            else:
+                self._drop(shard.path.name, problem)
+
+    def _put_aside(self, name: str) -> Finding:
+        state, problem = self._bad[name]
+        aside = quarantine(self._folder.shards / name, self._folder.quarantine, state)
+        return Finding(name, problem, aside)
+
+
+def _problems(shards: Sequence[Shard]) -> list[str | None]:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(problem_of, shards))
+
+
+def _most_common_dims(shards: Iterable[Shard]) -> int | None:
+    """Dims of the most rows: where two writers differ, one of them is wrong."""
+    counts: Counter[int] = Counter()
+    for shard in shards:
+        counts[shard.header.dims] += shard.header.rows
+    return max(counts, key=lambda dims: (counts[dims], dims), default=None)

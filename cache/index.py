@@ -1,0 +1,86 @@
+"""Which row of which shard holds a key and view: derived from the shards, held in memory.
+
+Each row's key and view are mixed to one 64-bit number and the numbers sorted once; a look-up is a
+binary search, then a comparison of the whole key and view. Everything is done on whole arrays.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Odd numbers drawn anew in each process, so that no file can be made to collide on purpose.
+_MULTIPLIERS = np.frombuffer(os.urandom(5 * 8), np.uint64) | np.uint64(1)
+
+
+class Index:
+    """Rows of several shards as one numbered sequence.
+
+    Parameters
+    ----------
+    keys : ndarray of uint8, shape (n, 32)
+    views : ndarray of uint32, shape (n,)
+        Identities of all rows, one shard after the other. Of rows with the same identity the first
+        is the one that is found.
+    """
+
+    def __init__(self, keys: NDArray[np.uint8], views: NDArray[np.uint32]) -> None:
+        self.keys = np.ascontiguousarray(keys)
+        self.views = views
+        mixed = _mix(self.keys, views)
+        self._order = np.argsort(mixed)
+        self._sorted = mixed[self._order]
+        repeats = self._sorted[1:] == self._sorted[:-1]
+        if repeats.any():  # the fast sort leaves equal ones in any order
+            self._order = np.argsort(mixed, kind="stable")
+        self._repeated = np.flatnonzero(np.append(repeats, False) | np.append(False, repeats))
+
+    def find(self, keys: NDArray[np.uint8], views: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Return the number of each row that is asked for, -1 where there is none.
+
+        Parameters
+        ----------
+        keys : ndarray of uint8, shape (m, 32)
+        views : ndarray of uint32, shape (m,)
+
+        Returns
+        -------
+        ndarray of int64, shape (m,)
+        """
+        keys = np.ascontiguousarray(keys)
+        wanted, have = keys.view(np.uint64), self.keys.view(np.uint64)
+        mixed = _mix(keys, views)
+        # In ascending order a search finds most of what it needs in the processor's cache.
+        order = np.argsort(mixed)
+        at = np.empty(len(keys), np.int64)
+        at[order] = np.searchsorted(self._sorted, mixed[order])
+        found = np.full(len(keys), -1, np.int64)
+        left = np.arange(len(keys))
+        while left.size:
+            left = left[at[left] < len(self._sorted)]
+            left = left[self._sorted[at[left]] == mixed[left]]
+            row = self._order[at[left]]
+            same = (have[row] == wanted[left]).all(axis=1) & (self.views[row] == views[left])
+            found[left[same]] = row[same]
+            left = left[~same]
+            at[left] += 1
+        return found
+
+    @cached_property
+    def hidden(self) -> NDArray[np.int64]:
+        """Numbers of the rows that an earlier row with the same identity hides, ascending."""
+        suspects = np.sort(self._order[self._repeated])
+        first = self.find(self.keys[suspects], self.views[suspects])
+        hidden: NDArray[np.int64] = suspects[first != suspects]
+        return hidden
+
+
+def _mix(keys: NDArray[np.uint8], views: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    words = keys.view(np.uint64)
+    mixed: NDArray[np.uint64] = views.astype(np.uint64) * _MULTIPLIERS[4]
+    for column in range(4):
+        mixed += words[:, column] * _MULTIPLIERS[column]
+    return mixed

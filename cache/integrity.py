@@ -1,0 +1,125 @@
+"""Check the bytes of shards, once per state of a file, and put aside what fails.
+
+A file's state is (inode, size, mtime_ns, ctime_ns): damage that leaves all four as they were is not
+looked for here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.atomic import opened, put_aside, read_at, sha256_of
+from cache.errors import ShardError
+from cache.shard import (
+    NAME,
+    Shard,
+    State,
+    read_crcs,
+    read_features,
+    read_header,
+    read_keys,
+    read_views,
+    row_crcs,
+)
+
+_AT_ONCE = 1 << 20
+_LARGEST_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One file among the shards that is not good.
+
+    Attributes
+    ----------
+    shard
+        Its name.
+    problem
+        What is wrong with it.
+    moved_to
+        Where it lies in the quarantine; None where it could not be moved (a read-only store).
+    """
+
+    shard: str
+    problem: str
+    moved_to: Path | None
+
+
+def problem_of(shard: Shard) -> str | None:
+    """Read a shard from its first byte to its last; return what is wrong with it, if anything.
+
+    Every row's crc is computed again, and the whole file's SHA-256 compared with its name. It is
+    read, not mapped: a bad sector is then an error here instead of the end of the process.
+    """
+    try:
+        with opened(shard.path) as fd:
+            header = read_header(fd)
+            keys, views, crcs = read_keys(fd, header), read_views(fd, header), read_crcs(fd, header)
+            for first, rows in read_features(fd, header, _AT_ONCE):
+                part = slice(first, first + len(rows))
+                bad = row_crcs(keys[part], views[part], rows, header.recipe) != crcs[part]
+                if bad.any():
+                    return f"damaged: row {first + int(np.argmax(bad))} does not match its crc"
+            name = NAME.fullmatch(shard.path.name)
+            if name is None or not sha256_of(fd).startswith(name["digest"]):
+                return "damaged or renamed: the content does not match the name"
+            if State.of(os.fstat(fd)) != shard.state or header != shard.header:
+                return "changed while it was in use"
+    except ShardError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
+
+
+def quarantine(path: Path, folder: Path, judged: State | None) -> Path | None:
+    """Move a file that failed into the quarantine; None where that is not possible.
+
+    Parameters
+    ----------
+    path, folder
+        The file, and the folder for it.
+    judged
+        State the file was in when it was found bad; what has been put in its place since is left
+        alone. None: whatever is there.
+    """
+    try:
+        if judged is not None and State.of(path.lstat()) != judged:
+            return None
+        aside = put_aside(path, folder)
+        # A good shard may have come in between the two calls. Its name is free, so it goes back.
+        if judged is not None and aside.lstat().st_ino != judged.inode:
+            os.link(aside, path, follow_symlinks=False)
+            aside.unlink()
+            return None
+    except OSError:
+        return None
+    return aside
+
+
+def load_checked(file: Path) -> dict[str, State]:
+    """Read which shards passed, and in which state. Whatever is wrong with the file: none did."""
+    with contextlib.suppress(ShardError, OSError, ValueError, TypeError, RecursionError):
+        with opened(file) as fd:
+            found = json.loads(bytes(read_at(fd, 0, min(os.fstat(fd).st_size, _LARGEST_MEMORY))))
+        return {str(name): State(*map(int, state)) for name, state in dict(found).items()}
+    return {}
+
+
+def save_checked(file: Path, checked: Mapping[str, State], tmp: Path) -> None:
+    """Remember which shards passed. Disposable, so neither synced nor worth an error."""
+    temporary = tmp / f"checked-{uuid.uuid4().hex}"
+    with contextlib.suppress(OSError):
+        try:
+            temporary.write_text(json.dumps(checked))
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""From a user's choice of backbone to the recipe of its features, and to its engine."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from cache import FactsRecipe, FeatureRecipe
+from pipeline.backbones.registry import Backbone, backbone
+from pipeline.backbones.weights import Weights, resolve_weights
+from pipeline.config import DEFAULT_BACKBONE, DEMO_BACKBONE, BackboneConfig
+from pipeline.engines.pooling import check_pooling
+from pipeline.errors import WeightsUnavailable
+from pipeline.events import Notice, Observer
+from pipeline.images.decode import DECODER, Resize
+from pipeline.images.facts import FACTS_LAYOUT
+
+if TYPE_CHECKING:
+    from pipeline.engines.base import Engine
+
+FACTS_RECIPE = FactsRecipe(decode=DECODER, layout=FACTS_LAYOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A backbone with its weights, fixed down to the digest of every row it will ever give."""
+
+    backbone: Backbone
+    weights: Weights
+    resize: Resize
+    recipe: FeatureRecipe
+    batch_size: int
+
+    def engine(self) -> Engine:
+        """Build the network (seconds; imports Keras) and compile it."""
+        from pipeline.engines.keras_engine import KerasEngine
+
+        return KerasEngine(
+            self.backbone,
+            self.weights,
+            size=self.recipe.size,
+            pooling=self.recipe.pooling,
+            precision=self.recipe.precision,
+            batch_size=self.batch_size,
+        )
+
+
+def assemble(config: BackboneConfig) -> Assembly:
+    """Fix every choice that a feature depends on, without building the network.
+
+    Raises
+    ------
+    UnknownBackbone
+        No backbone has that name.
+    WeightsUnavailable
+        The weights are neither on disk nor reachable.
+    UsageError
+        No such pooling or resizing, the backbone cannot take that size, or the weight file is not
+        one.
+    """
+    check_pooling(config.pooling)
+    facts = backbone(config.backbone or DEFAULT_BACKBONE)
+    size = facts.checked_size(config.size)
+    weights = resolve_weights(facts, config.weights or "imagenet", config.seed)
+    resize = Resize(size, size, config.resize)
+    recipe = FeatureRecipe(
+        backbone=facts.name,
+        weights=weights.digest,
+        pooling=config.pooling,
+        size=size,
+        resize=resize.rule,
+        decode=DECODER,
+        preprocessing=facts.preprocessing,
+        precision="float32",
+    )
+    return Assembly(facts, weights, resize, recipe, config.batch_size)
+
+
+def assemble_demo(config: BackboneConfig, observe: Observer) -> Assembly:
+    """Assemble as `assemble` does; without ImageNet weights, the demo goes on with smaller ones.
+
+    Only where the user named neither a backbone nor weights: what was asked for by name is never
+    replaced.
+    """
+    try:
+        return assemble(config)
+    except WeightsUnavailable:
+        if config.backbone or config.weights:
+            raise
+        observe(
+            Notice(
+                f"ImageNet weights of {DEFAULT_BACKBONE} are not on this machine and cannot be "
+                f"fetched: the demo goes on with {DEMO_BACKBONE}, whose weights are installed"
+            )
+        )
+        return assemble(replace(config, backbone=DEMO_BACKBONE))
+
+
+def provenance() -> dict[str, str]:
+    """Versions and machine that rows were made with: recorded beside them, never part of a key."""
+    names = ("headstart", "tensorflow", "keras", "numpy", "pillow", "h5py")
+    return {name: version(name) for name in names} | {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "engine": "keras",
+    }

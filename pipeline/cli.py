@@ -1,0 +1,143 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from cache.errors import CacheError
+from pipeline import options
+from pipeline.config import PredictConfig
+from pipeline.errors import PipelineError
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command and leave with its exit code: 0, 1, 2 or 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(command(standalone_mode=False))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _leave("interrupted; what was computed is kept, and the next run goes on", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (PipelineError, CacheError) as error:
+        _leave(str(error), 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}", 2)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _leave(sentence: str, code: int) -> None:
+    click.echo(f"headstart: {sentence}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="headstart")
+def command() -> None:
+    """Transfer learning on image folders: one pass of a frozen backbone, then many small heads."""
+
+
+@command.command()
+@click.argument("data")
+@options.features_options
+def features(as_json: bool, **flags: Any) -> None:
+    """Stage one: run the backbone over DATA once and keep its features.
+
+    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits.
+    """
+    from pipeline.report.progress import ProgressReport
+    from pipeline.report.stage_one import features_json, features_text
+    from pipeline.stage_one import find_dataset, make_features
+
+    config = options.features_config(flags)
+    with ProgressReport() as progress:
+        made = make_features(config, find_dataset(config), progress)
+    click.echo(json.dumps(features_json(made)) if as_json else features_text(made))
+    sys.exit(2 if config.strict and made.rejects else 0)
+
+
+@command.command()
+@click.argument("data")
+@options.heads_options
+def heads(as_json: bool, **flags: Any) -> None:
+    """Stage two: make the features that are missing, train many heads on them, keep the best.
+
+    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits.
+    """
+    from pipeline.report.progress import ProgressReport
+    from pipeline.report.stage_two import heads_json, heads_text, write_run
+    from pipeline.stage_two import train_heads
+
+    config = options.heads_config(flags)
+    with ProgressReport() as progress:
+        trained = train_heads(config, progress)
+    write_run(trained)
+    click.echo(json.dumps(heads_json(trained)) if as_json else heads_text(trained, sys.argv[0]))
+    sys.exit(2 if config.features.strict and trained.features.rejects else 0)
+
+
+@command.command()
+@click.argument("head", type=options.PATH)
+@click.argument("images", nargs=-1, required=True, type=options.PATH)
+@click.option("--weights", help="Weight file of the backbone, for a head trained on one.")
+@options.batch_size
+@options.strict
+@options.as_json
+def predict(as_json: bool, strict: bool, **flags: Any) -> None:
+    """Label IMAGES (files or folders) with a head file, as CSV with each class's probability."""
+    from pipeline.predict import predict as label
+    from pipeline.report.predictions import predictions_csv, predictions_json
+    from pipeline.report.progress import ProgressReport
+
+    with ProgressReport() as progress:
+        labelled = label(PredictConfig(**flags), progress)
+    for reject in labelled.rejects:
+        click.echo(f"headstart: {reject.path}: {reject.reason}", err=True)
+    if as_json:
+        click.echo(json.dumps(predictions_json(labelled)))
+    else:
+        click.echo(predictions_csv(labelled), nl=False)
+    sys.exit(2 if not labelled.paths or (strict and labelled.rejects) else 0)
+
+
+@command.command()
+@options.out
+@options.as_json
+def status(out: Path, as_json: bool) -> None:
+    """Tell what the cache holds: stores, their rows, bytes and recipes."""
+    from pipeline.report.stores import status_json, status_text
+    from pipeline.stores import look
+
+    stores = look(out)
+    click.echo(json.dumps(status_json(stores)) if as_json else status_text(stores))
+
+
+@command.command()
+@options.out
+@options.as_json
+def verify(out: Path, as_json: bool) -> None:
+    """Check every byte of the cache against its digests; exit with 1 where one is wrong."""
+    from pipeline.report.stores import verify_json, verify_text
+    from pipeline.stores import check
+
+    found = check(out)
+    click.echo(json.dumps(verify_json(found)) if as_json else verify_text(found))
+    sys.exit(1 if found.findings else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What extraction and sweeps tell while they run: observers draw, the work does not print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionPlanned:
+    """Known before the first image is decoded: rows to compute, and rows in the cache already."""
+
+    new: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """One batch went through the network; counts are of this batch."""
+
+    images: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsKept:
+    """A shard was committed: these rows survive a crash from now on."""
+
+    rows: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlanned:
+    """Known before the first head is trained: settings to try and fits that takes."""
+
+    heads: int
+    fits: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTrained:
+    """One setting of one head went through all of its folds."""
+
+    head: str
+    settings: dict[str, object]
+    score: float
+    fits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One sentence a user should read while the run goes on."""
+
+    text: str
+
+
+Event: TypeAlias = ExtractionPlanned | BatchDone | RowsKept | SweepPlanned | HeadTrained | Notice
+Observer: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Observe nothing."""

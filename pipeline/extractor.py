@@ -1,0 +1,217 @@
+"""`FeatureExtractor`: stage one as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from cache import FeatureStore, FileIndex
+from pipeline.assemble import FACTS_RECIPE, Assembly, assemble, provenance
+from pipeline.config import DEFAULT_BACKBONE, BackboneConfig
+from pipeline.engines.pooling import dims_of
+from pipeline.errors import UsageError
+from pipeline.events import ignore
+from pipeline.extract import extract
+from pipeline.images.batches import Source
+from pipeline.images.hashing import hash_files
+from pipeline.images.rejects import Reject
+
+if TYPE_CHECKING:
+    from pipeline.engines.base import Engine
+
+
+class FeatureExtractor(TransformerMixin, BaseEstimator):
+    """Turn images into rows of features with a frozen, pretrained backbone, through the cache.
+
+    Every image is computed once per recipe, whichever estimator, fold or process asks for it, so
+    that a search over heads, or over `pooling`, pays for the network once.
+
+    Parameters
+    ----------
+    backbone, weights, seed, size, resize, pooling, batch_size
+        As the flags of ``headstart features``.
+    out
+        Folder of the cache; the command line's default, so both share their rows.
+
+    Attributes
+    ----------
+    recipe_ : str
+        SHA-256 digest of the recipe, 64 hex digits: what makes these features these.
+    """
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        *,
+        weights: str = "imagenet",
+        seed: int = 0,
+        size: int | None = None,
+        resize: str = "stretch",
+        pooling: str = "avg",
+        batch_size: int = 32,
+        out: str | os.PathLike[str] = "runs",
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.seed = seed
+        self.size = size
+        self.resize = resize
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self.out = out
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check the parameters and find the weights; the backbone is frozen, nothing is learned.
+
+        Raises
+        ------
+        UsageError
+            A parameter is out of range, or the weights cannot be found.
+        """
+        self.recipe_ = self._assembly().recipe.digest
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the features of `X`, computing those that the cache lacks.
+
+        Parameters
+        ----------
+        X
+            n images: paths, PIL images, or uint8 arrays ``(height, width)`` or
+            ``(height, width, 3)``, in any sequence; an array ``(n, height, width, 3)`` as well.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dims)
+
+        Raises
+        ------
+        UsageError
+            An image cannot be used: rows cannot be left out here, so the image is named.
+        """
+        check_is_fitted(self)
+        assembly = self._assembly()
+        sources, keys = self._sources(X)
+        store = self._store(assembly)
+        facts = FeatureStore.open(Path(self.out) / "images", FACTS_RECIPE, provenance=provenance())
+        store.check()
+        facts.check()
+        done = extract(
+            sources, keys, store, facts, assembly.resize, self._engine_of(assembly),
+            self.batch_size, ignore,
+        )  # fmt: skip
+        if done.failures:
+            position, reason = done.failures[0]
+            raise UsageError(f"image {position} ({_name(sources[position])}): {reason}")
+        return np.require(store.read(keys), np.float32, "W")
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return ``<backbone>_<pooling>_<i>`` for each of the dims columns."""
+        check_is_fitted(self)
+        names = [f"{self.backbone}_{self.pooling}_{i}" for i in range(self._n_features_out)]
+        return np.array(names, dtype=object)
+
+    @property
+    def _n_features_out(self) -> int:
+        assembly = self._assembly()
+        known = dims_of(assembly.backbone, self.pooling) or self._store(assembly).dims
+        return known or self._engine_of(assembly)().dims
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether `fit` was called."""
+        return hasattr(self, "recipe_")
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that inputs are not numeric matrices."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.no_validation = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the network behind: it is rebuilt where it is needed."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_built"}
+
+    def _assembly(self) -> Assembly:
+        return assemble(
+            BackboneConfig(
+                backbone=self.backbone, weights=self.weights, seed=self.seed, size=self.size,
+                resize=self.resize, pooling=self.pooling, batch_size=self.batch_size,
+            )
+        )  # fmt: skip
+
+    def _store(self, assembly: Assembly) -> FeatureStore:
+        made_by = provenance() | {"weights": assembly.weights.source}
+        return FeatureStore.open(Path(self.out) / "features", assembly.recipe, provenance=made_by)
+
+    def _engine_of(self, assembly: Assembly) -> Any:
+        def engine() -> Engine:
+            wanted = (assembly.recipe.digest, self.batch_size)
+            built = getattr(self, "_built", None)
+            if built is None or built[0] != wanted:
+                self._built = built = (wanted, assembly.engine())
+            return built[1]
+
+        return engine
+
+    def _sources(self, X: Any) -> tuple[list[Source], NDArray[np.uint8]]:
+        """Return each image as a file or as bytes, with its key."""
+        items = [_source(item) for item in _items(X)]
+        if not items:
+            raise UsageError("no images to transform: X is empty")
+        paths = [item for item in items if isinstance(item, Path)]
+        index = FileIndex.load(Path(self.out) / "files" / "extractor")
+        hashed = iter(hash_files(paths, index))
+        index.save()
+        keys = [
+            next(hashed) if isinstance(item, Path) else hashlib.sha256(item).digest()
+            for item in items
+        ]
+        for position, key in enumerate(keys):
+            if isinstance(key, Reject):
+                raise UsageError(f"image {position} ({_name(items[position])}): {key.reason}")
+        joined = b"".join(key for key in keys if isinstance(key, bytes))
+        return items, np.frombuffer(joined, np.uint8).reshape(-1, 32)
+
+
+def _items(X: Any) -> Iterable[Any]:
+    """Return the images of `X` one by one, whatever holds them."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise UsageError(f"X is one path ({os.fsdecode(X)!s}); give a sequence of images: [path]")
+    if hasattr(X, "to_numpy"):
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.dtype != np.uint8:
+        return X.ravel()  # a column of paths or of PIL images
+    return X  # type: ignore[no-any-return]
+
+
+def _source(item: Any) -> Source:
+    """Return a path as it is, and an image in memory as a lossless file."""
+    if isinstance(item, str | os.PathLike):
+        return Path(item)
+    from PIL import Image
+
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8:
+        item = Image.fromarray(item)
+    if not isinstance(item, Image.Image):
+        raise UsageError(
+            f"X holds a {type(item).__name__}; expected paths, PIL images or uint8 arrays"
+        )
+    # Level 0 stores instead of compressing: the bytes, and so the key, depend on no zlib version.
+    buffer = io.BytesIO()
+    item.save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else "in memory"

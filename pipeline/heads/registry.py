@@ -1,0 +1,87 @@
+"""Heads by name, the settings each takes, and the default sweep."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.heads.base import HeadSpec, Trainer
+from pipeline.heads.linear import CentroidTrainer, LogisticTrainer, RidgeTrainer, SvmTrainer
+from pipeline.heads.mlp import MlpTrainer
+from pipeline.heads.neighbours import NeighboursTrainer
+
+HEADS: dict[str, Callable[..., Trainer]] = {
+    "logistic": LogisticTrainer,
+    "ridge": RidgeTrainer,
+    "svm": SvmTrainer,
+    "knn": NeighboursTrainer,
+    "centroid": CentroidTrainer,
+    "mlp": MlpTrainer,
+}
+"""Trainer of each head by the name that the leaderboard shows."""
+
+_INNER = {"probabilistic", "_net"}
+
+
+def trainer(spec: HeadSpec) -> Trainer:
+    """Make the trainer of a specification.
+
+    Raises
+    ------
+    UsageError
+        Where no head has that name or the head no such setting; near names are suggested. Also
+        where a setting without a default is missing.
+    """
+    _check_known(spec.head)
+    known = [name for name in inspect.signature(HEADS[spec.head]).parameters if name not in _INNER]
+    for name in spec.settings:
+        if name not in known:
+            raise UsageError(f"the head {spec.head} has no setting {name!r}{_near(name, known)}")
+    try:
+        return HEADS[spec.head](**spec.settings)
+    except TypeError as error:
+        raise UsageError(f"the head {spec.head} takes {', '.join(known)}: {error}") from error
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
+    return f"; did you mean {' or '.join(close)}?"
+
+
+def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
+    """List the default sweep: 20 settings of 6 heads, or those of the heads named.
+
+    The ranges are for pooled features, standardised where the head is not by cosine: some
+    thousands of columns and no more rows, where strong penalties win.
+
+    Raises
+    ------
+    UsageError
+        Where no head has such a name; near names are suggested.
+    """
+    for head in heads:
+        _check_known(head)
+    specs = (
+        *_grid("logistic", C=(0.001, 0.01, 0.1, 1.0)),
+        *_grid("ridge", alpha=(10.0, 100.0, 1000.0, 10000.0)),
+        *_grid("svm", C=(1e-5, 1e-4, 1e-3)),
+        *_grid("knn", k=(1, 5, 15)),
+        *_grid("centroid", metric=("euclidean", "cosine")),
+        *_grid("mlp", hidden=((256,), (512, 256)), dropout=(0.2, 0.5)),
+    )
+    return tuple(spec for spec in specs if not heads or spec.head in heads)
+
+
+def _check_known(head: str) -> None:
+    if head not in HEADS:
+        raise UsageError(f"there is no head {head!r}{_near(head, list(HEADS))}")
+
+
+def _grid(head: str, **axes: tuple[Any, ...]) -> tuple[HeadSpec, ...]:
+    """Every combination of the axes' values."""
+    points = product(*axes.values())
+    return tuple(HeadSpec(head, dict(zip(axes, point, strict=True))) for point in points)

@@ -1,0 +1,1 @@
+"""Images: finding them, knowing them by their bytes, decoding them, and saying what was refused."""

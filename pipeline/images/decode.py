@@ -1,0 +1,139 @@
+"""From a file's bytes to RGB pixels, or to a reason why not. Safe to call from many threads.
+
+Pillow's plugins are called directly and not through ``Image.open``, for three reasons: only the
+six formats can be reached whatever the bytes are, the limit on pixels is the one stated here and
+not a global that others may change, and no warning can come up (a filter for warnings belongs to
+the whole process, so threads must not touch it).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from pipeline.images import jpeg, others, png, tiff
+from pipeline.images.colour import to_rgb, upright
+from pipeline.images.facts import ImageFacts, facts_of
+from pipeline.images.formats import MAGIC_BYTES, Format, Undecodable, sniff, what_it_is_instead
+from pipeline.images.resize import Resize, resized
+
+__all__ = ["DECODER", "MAX_PIXELS", "Decoded", "Resize", "Undecodable", "decode", "load_rgb"]
+
+DECODER = "pillow-1"
+"""Name of the rule from bytes to pixels; part of every recipe, changed whenever pixels change."""
+
+MAX_PIXELS = 178_956_970
+"""Images of more pixels are taken for decompression bombs (half a gigabyte of RGB)."""
+
+
+class _Reader(NamedTuple):
+    """How a format is checked and read, and its own limit on pixels."""
+
+    tidy: Callable[[bytes], tuple[bytes, int]]
+    plugin: Callable[[io.BytesIO], Image.Image]
+    limit: int = MAX_PIXELS
+
+
+_READERS: dict[Format, _Reader] = {
+    "JPEG": _Reader(jpeg.tidy, JpegImagePlugin.JpegImageFile),
+    "PNG": _Reader(png.tidy, PngImagePlugin.PngImageFile),
+    # Pillow's GIF plugin warns from half of the limit on, whatever the caller's own limit is.
+    "GIF": _Reader(others.tidy_gif, GifImagePlugin.GifImageFile, MAX_PIXELS // 2),
+    "BMP": _Reader(others.tidy_bmp, BmpImagePlugin.BmpImageFile),
+    "WEBP": _Reader(others.tidy_webp, WebPImagePlugin.WebPImageFile),
+    "TIFF": _Reader(tiff.tidy, TiffImagePlugin.TiffImageFile),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image, ready for a network.
+
+    Attributes
+    ----------
+    pixels
+        uint8 of shape (height, width, 3), read-only.
+    facts
+        What decoding told besides.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    facts: ImageFacts
+
+
+def decode(data: bytes, resize: Resize) -> Decoded:
+    """Decode an image file's bytes and resize the image.
+
+    Parameters
+    ----------
+    data
+        The whole file: JPEG, PNG, GIF (first frame), BMP, WebP or TIFF (first picture).
+    resize
+        Size of the result and the way to it.
+
+    Raises
+    ------
+    Undecodable
+        For whatever reason the bytes are not a whole, usable image.
+    """
+    image, mode, form = load_rgb(data)
+    facts = facts_of(image, mode, form)
+    return Decoded(np.asarray(resized(image, resize)), facts)
+
+
+def load_rgb(data: bytes) -> tuple[Image.Image, str, Format]:
+    """Decode an image file's bytes to an upright RGB image of its own size.
+
+    Returns
+    -------
+    image, mode, format
+        The image, and the mode and format it was stored in.
+
+    Raises
+    ------
+    Undecodable
+        For whatever reason the bytes are not a whole, usable image.
+    """
+    if not data:
+        raise Undecodable("the file is empty")
+    form = sniff(data[:MAGIC_BYTES])
+    if form is None:
+        raise Undecodable(f"the file {what_it_is_instead(data[:256])}")
+    try:
+        stream, orientation = _READERS[form].tidy(data)
+        image = _READERS[form].plugin(io.BytesIO(stream))
+        _check_size(image, form)
+        image.load()
+        return upright(to_rgb(image), orientation), image.mode, form
+    except Undecodable:
+        raise
+    except MemoryError:
+        raise Undecodable(f"the {form} file needs more memory than there is") from None
+    except Exception as error:
+        # Pillow's plugins raise whatever their parsing runs into; each means the same to a user.
+        reason = str(error) or type(error).__name__
+        raise Undecodable(f"the {form} file cannot be decoded: {reason}") from error
+
+
+def _check_size(image: Image.Image, form: Format) -> None:
+    if min(image.size) < 1:
+        raise Undecodable(f"the {form} file says it is {image.width} x {image.height} pixels")
+    if image.width * image.height > _READERS[form].limit:
+        raise Undecodable(
+            f"the {form} file says it is {image.width} x {image.height} pixels, more than the "
+            f"{_READERS[form].limit} that are read (a decompression bomb?)"
+        )

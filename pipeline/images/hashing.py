@@ -1,0 +1,131 @@
+"""An image's key is the SHA-256 of its file's bytes; files that did not change are not read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.images.formats import Undecodable
+from pipeline.images.rejects import Reject
+
+_CHUNK = 1 << 20
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Index(Protocol):
+    """What hashing needs of `cache.filelist.FileIndex`."""
+
+    def get(self, path: bytes, stat: os.stat_result) -> bytes | None:
+        """Return the digest remembered for a file in this state, or None."""
+
+    def put(self, path: bytes, stat: os.stat_result, digest: bytes, scanned_ns: int) -> None:
+        """Remember a digest."""
+
+
+def hash_files(
+    paths: Sequence[Path], index: Index, threads: int | None = None
+) -> list[bytes | Reject]:
+    """Return the key of each file, reading only those that the index does not know.
+
+    Parameters
+    ----------
+    paths
+        Files; one that stands there twice is read once.
+    index
+        Where digests are remembered, by absolute path. New ones are put; saving is the caller's.
+    threads
+        How many files are read at once; by default what suits disks and cores.
+
+    Returns
+    -------
+    list
+        Aligned with ``paths``: 32 bytes, or a `Reject` where the file cannot be read, is empty,
+        or changed while it was read.
+    """
+    here = os.fsencode(Path.cwd())
+    results: dict[bytes, bytes | Reject] = {}
+    unknown: dict[bytes, Path] = {}
+    names = [os.path.join(here, os.fsencode(path)) for path in paths]  # noqa: PTH118 - bytes
+    for name, path in zip(names, paths, strict=True):
+        if name in results or name in unknown:
+            continue
+        try:
+            status = os.stat(name)  # noqa: PTH116 - bytes, 100 000 times
+        except OSError as error:
+            results[name] = Reject(path, None, _why(error))
+            continue
+        key = index.get(name, status) if stat.S_ISREG(status.st_mode) else None
+        if key is None:
+            unknown[name] = path
+        else:
+            results[name] = key
+    pool = ThreadPoolExecutor(threads or min(8, 2 + (os.cpu_count() or 1)), "hash")
+    try:
+        for name, read in zip(unknown, pool.map(_hash, unknown.values()), strict=True):
+            if isinstance(read, Reject):
+                results[name] = read
+            else:
+                digest, status, scanned_ns = read
+                index.put(name, status, digest, scanned_ns)
+                results[name] = digest
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for all the files
+    return [results[name] for name in names]
+
+
+def read_image(path: Path, key: bytes | None) -> bytes:
+    """Read a file, and check that its bytes are those of the key (None checks nothing).
+
+    Raises
+    ------
+    Undecodable
+        The file cannot be read, or its bytes are no longer those of the key.
+    """
+    try:
+        handle = os.open(path, _READ)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Undecodable("is not a regular file")
+            data = file.read()
+    except OSError as error:
+        raise Undecodable(_why(error)) from error
+    if key is not None and hashlib.sha256(data).digest() != key:
+        raise Undecodable("changed since it was hashed; run again")
+    return data
+
+
+def _hash(path: Path) -> tuple[bytes, os.stat_result, int] | Reject:
+    scanned_ns = time.time_ns()
+    try:
+        handle = os.open(path, _READ)
+    except OSError as error:
+        return Reject(path, None, _why(error))
+    try:
+        before = os.fstat(handle)
+        if not stat.S_ISREG(before.st_mode):
+            return Reject(path, None, "is not a regular file")
+        digest = hashlib.sha256()
+        while chunk := os.read(handle, _CHUNK):
+            digest.update(chunk)
+        after = os.fstat(handle)
+    except OSError as error:
+        return Reject(path, None, _why(error))
+    finally:
+        os.close(handle)
+    if after.st_size == 0:
+        return Reject(path, digest.digest(), "is empty")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return Reject(path, None, "changed while it was read")
+    return digest.digest(), before, scanned_ns
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is not there"
+    return f"cannot be read: {error.strerror or error}"

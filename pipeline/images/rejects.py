@@ -1,0 +1,117 @@
+"""Files that could not be used: what is known of each, and the list that is kept of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+REJECTS_NAME = "rejects.jsonl"
+"""Name of the list inside its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One file that cannot be used.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    key
+        SHA-256 of its bytes, 32 bytes; None where they could not be read.
+    reason
+        Why it cannot be used, in a few words.
+    """
+
+    path: Path
+    key: bytes | None
+    reason: str
+
+
+def write_rejects(folder: Path, rejects: Iterable[Reject]) -> Path:
+    """Add rejects to ``rejects.jsonl``; one that stands there already is not added again.
+
+    One JSON object a line: ``path``, ``hash`` (hex or null), ``reason`` and ``when`` (ISO 8601,
+    UTC: when it was first seen). A path that is not UTF-8 is shown with its odd bytes escaped,
+    and is there exactly as ``path_bytes`` (base64). The file is replaced as a whole, never torn.
+
+    Returns
+    -------
+    Path
+        The file; it exists afterwards only if there is a reject, old or new.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    file = folder / REJECTS_NAME
+    known = set(read_rejects(folder))
+    new = [r for r in dict.fromkeys(rejects) if r not in known]
+    if new:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        old = file.read_bytes() if file.exists() else b""
+        if old and not old.endswith(b"\n"):
+            old += b"\n"
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(file, old + b"".join(_line(reject, when) for reject in new))
+    return file
+
+
+def read_rejects(folder: Path) -> tuple[Reject, ...]:
+    """Read ``rejects.jsonl``; empty where there is none, lines that make no sense left out."""
+    try:
+        lines = (folder / REJECTS_NAME).read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(reject for line in lines if (reject := _parsed(line)) is not None)
+
+
+def _line(reject: Reject, when: str) -> bytes:
+    raw = os.fsencode(reject.path)
+    entry: dict[str, str | None] = {
+        "path": raw.decode("utf-8", "backslashreplace"),
+        "hash": reject.key.hex() if reject.key is not None else None,
+        "reason": reject.reason,
+        "when": when,
+    }
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        entry["path_bytes"] = base64.b64encode(raw).decode("ascii")
+    return json.dumps(entry).encode("ascii") + b"\n"
+
+
+def _parsed(line: bytes) -> Reject | None:
+    try:
+        entry = json.loads(line)
+        exact = entry.get("path_bytes")
+        path = os.fsdecode(base64.b64decode(exact)) if exact else entry["path"]
+        key = bytes.fromhex(entry["hash"]) if entry["hash"] is not None else None
+        return Reject(Path(path), key, str(entry["reason"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _replace(file: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=".rejects-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as beside:
+            beside.write(content)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

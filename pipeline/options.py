@@ -1,0 +1,125 @@
+"""The flags of the command line, and the configurations they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COUNT = click.IntRange(1, 4096)
+PATH = click.Path(path_type=Path)
+
+
+def _option(name: str, help_text: str, **settings: Any) -> Callable[[F], F]:
+    shown = settings.get("default") is not None
+    return click.option(name, help=help_text, show_default=shown, **settings)
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+out = _option("--out", "Folder that everything is written to.", type=PATH, default="runs")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+strict = click.option(
+    "--strict", is_flag=True, help="Exit with 2 where an image could not be used."
+)
+batch_size = _option(
+    "--batch-size", "Images that go through the network at once.", type=COUNT, default=32
+)
+
+features_options = _all(
+    out,
+    _option("--backbone", "Network that turns an image into a row.  [default: resnet50]"),
+    _option(
+        "--weights", "imagenet, random (for tests only), or a weight file.  [default: imagenet]"
+    ),
+    _option("--seed", "Seed of every random choice.", type=click.IntRange(0, 2**32 - 1), default=0),
+    _option("--size", "Side of the square input.  [default: the backbone's own]", type=COUNT),
+    _option(
+        "--resize",
+        "How an image becomes a square.",
+        type=click.Choice(["stretch", "crop", "pad"]),
+        default="stretch",
+    ),
+    _option(
+        "--pooling",
+        "How a feature map becomes a row.",
+        type=click.Choice(["avg", "max", "avgmax", "flatten"]),
+        default="avg",
+    ),
+    batch_size,
+    _option(
+        "--commit-seconds",
+        "Computed rows are made durable at the latest after this long.",
+        type=click.FloatRange(0),
+        default=30.0,
+    ),
+    strict,
+    as_json,
+)
+
+heads_options = _all(
+    features_options,
+    _option(
+        "--metric",
+        "Score that heads are ranked by.",
+        type=click.Choice(get_args(Metric)),
+        default="accuracy",
+    ),
+    _option(
+        "--folds",
+        "Stratified folds; a val split replaces them.",
+        type=click.IntRange(2, 100),
+        default=5,
+    ),
+    _option(
+        "--heads",
+        "Train these alone, such as logistic,mlp.  [default: all]",
+        callback=lambda _, __, names: tuple(names.split(",")) if names else (),
+    ),
+    click.option(
+        "--no-holdout",
+        "holdout",
+        flag_value=False,
+        default=True,
+        help="Set no images aside for one last look at the best head.",
+    ),
+)
+
+
+def features_config(flags: dict[str, Any]) -> FeaturesConfig:
+    """Make the configuration of stage one from its flags."""
+    return FeaturesConfig(
+        data=flags["data"],
+        out=flags["out"],
+        strict=flags["strict"],
+        commit_seconds=flags["commit_seconds"],
+        backbone=BackboneConfig(
+            **{name: flags[name] for name in BackboneConfig.__dataclass_fields__}
+        ),
+    )
+
+
+def heads_config(flags: dict[str, Any]) -> HeadsConfig:
+    """Make the configuration of stage two from its flags."""
+    return HeadsConfig(
+        features=features_config(flags),
+        metric=flags["metric"],
+        folds=flags["folds"],
+        holdout=flags["holdout"],
+        heads=flags["heads"],
+    )

@@ -1,0 +1,148 @@
+"""The command ``predict``: a head file and images in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.assemble import Assembly, assemble
+from pipeline.config import BackboneConfig, PredictConfig, usable_cores
+from pipeline.errors import UsageError
+from pipeline.events import BatchDone, ExtractionPlanned, Observer
+from pipeline.export import HeadFile, load_head
+from pipeline.images.batches import decoded_batches
+from pipeline.images.find import find_images
+from pipeline.images.rejects import Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Labels of images, in the order asked for.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes, one a column of `probabilities`.
+    paths
+        The images that could be used.
+    probabilities
+        float32 ``(n, classes)``, rows summing to one.
+    rejects
+        The images that could not be used.
+    images_per_second
+        From the moment the network was ready; zero where no image could be used.
+    """
+
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    probabilities: NDArray[np.float32]
+    rejects: tuple[Reject, ...]
+    images_per_second: float
+
+    def labels(self) -> list[str]:
+        """Return the most probable class of each image."""
+        return [self.classes[i] for i in self.probabilities.argmax(axis=1)]
+
+
+def predict(config: PredictConfig, observe: Observer) -> Predictions:
+    """Label images straight from their files with a head and the backbone it was trained on.
+
+    Raises
+    ------
+    HeadError
+        The head file is not one.
+    UsageError
+        No images, or the weights at hand are not those of the head.
+    """
+    head = load_head(config.head)
+    assembly = _assembly_of(head, config)
+    paths, rejects = _image_files(config.images)
+    observe(ExtractionPlanned(new=len(paths), reused=0))
+    engine = assembly.engine()
+    began = time.monotonic()
+    used: list[Path] = []
+    probabilities = []
+    batches = decoded_batches(
+        paths, None, assembly.resize, batch_size=config.batch_size, workers=usable_cores()
+    )
+    with contextlib.closing(batches):
+        for batch in batches:
+            rejects += [Reject(paths[i], None, reason) for i, reason in batch.failures]
+            if batch.positions:
+                used += [paths[i] for i in batch.positions]
+                probabilities.append(head.probabilities(engine(batch.pixels())))
+            observe(BatchDone(images=len(batch.positions), rejected=len(batch.failures)))
+    seconds = time.monotonic() - began
+    return Predictions(
+        classes=head.classes,
+        paths=tuple(used),
+        probabilities=np.concatenate(
+            [*probabilities, np.zeros((0, len(head.classes)))], dtype=np.float32
+        ),
+        rejects=tuple(rejects),
+        images_per_second=len(used) / seconds if used else 0.0,
+    )
+
+
+def _assembly_of(head: HeadFile, config: PredictConfig) -> Assembly:
+    """Assemble the head's own backbone; refuse any other."""
+    recipe = head.recipe
+    source = config.weights or head.weights.source
+    if source == "file":
+        raise UsageError(
+            f"{config.head} was trained on the weight file {head.weights.name} "
+            f"(SHA-256 {recipe.weights[:16]}...): name it with --weights FILE"
+        )
+    assembly = assemble(
+        BackboneConfig(
+            backbone=recipe.backbone,
+            weights=source,
+            seed=head.weights.seed,
+            size=recipe.size,
+            resize=recipe.resize.partition("-")[0],  # the mode; the filter follows from it
+            pooling=recipe.pooling,
+            batch_size=config.batch_size,
+        )
+    )
+    if assembly.recipe != recipe:
+        other = [name for name in vars(recipe) if vars(recipe)[name] != vars(assembly.recipe)[name]]
+        raise UsageError(_refusal(config, head, assembly, other))
+    return assembly
+
+
+def _refusal(
+    config: PredictConfig, head: HeadFile, assembly: Assembly, other: Sequence[str]
+) -> str:
+    if other == ["weights"]:
+        return (
+            f"{config.head} was trained with other {head.recipe.backbone} weights: expected "
+            f"SHA-256 {head.recipe.weights[:16]}..., found {assembly.recipe.weights[:16]}...; "
+            "name the right file with --weights"
+        )
+    told = ", ".join(
+        f"{name} {getattr(head.recipe, name)!r} (here {getattr(assembly.recipe, name)!r})"
+        for name in other
+    )
+    return f"{config.head} needs features that this version does not make: {told}"
+
+
+def _image_files(images: Sequence[Path]) -> tuple[list[Path], list[Reject]]:
+    """Return the files named, and those in the folders named."""
+    paths: list[Path] = []
+    rejects: list[Reject] = []
+    for image in images:
+        if image.is_dir():
+            found = find_images(image)
+            paths += found.files
+            rejects += found.rejects
+        else:
+            paths.append(image)
+    if not paths:
+        raise UsageError(f"no images in {', '.join(map(str, images))}")
+    return paths, rejects

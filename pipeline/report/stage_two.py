@@ -1,0 +1,109 @@
+"""The leaderboard, as JSON, as a table, and as the files of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.stage_one import features_json, features_text
+from pipeline.report.units import human_bytes, plural
+from pipeline.stage_two import Heads
+from pipeline.sweep import Entry
+
+
+def heads_json(heads: Heads) -> dict[str, Any]:
+    """Return the object that ``heads --json`` prints and ``leaderboard.json`` holds."""
+    result, roles = heads.result, heads.roles
+    leaderboard = [entry.plain() for entry in result.leaderboard]
+    return {
+        "metric": result.metric,
+        "leaderboard": leaderboard,
+        "best": leaderboard[0],
+        "head_file": str(heads.head_file),
+        "holdout": dataclasses.asdict(result.holdout) if result.holdout else None,
+        "scheme": result.scheme,
+        "folds": result.folds,
+        "seed": result.seed,
+        "classes": list(heads.classes),
+        "images": {
+            "train": roles.count("train"),
+            "val": roles.count("val"),
+            "test": roles.count("test"),
+            "left_out": roles.count(""),
+        },
+        "created": heads.created,
+        "features": features_json(heads.features),
+    }
+
+
+def heads_text(heads: Heads, program: str) -> str:
+    """Return the summary of stage one, the table of heads, and what to make of it.
+
+    Parameters
+    ----------
+    program
+        How the command was called, for the line that tells what to type next.
+    """
+    result, roles = heads.result, heads.roles
+    tied = sum(entry.tied for entry in result.leaderboard)
+    lines = [features_text(heads.features), "", *_table(heads), ""]
+    if tied > 1:
+        lines.append(
+            f"=  {tied} heads cannot be told from the best: differences within noise at 5 %"
+        )
+    trained = plural(roles.count("train"), "image")
+    if result.scheme == "val":
+        lines.append(f"scored on {plural(roles.count('val'), 'val image')}, trained on {trained}")
+    else:
+        lines.append(f"scored on {trained} in {result.folds} stratified folds")
+    lines.append(_holdout_line(heads))
+    lines.append(
+        f"head file  {heads.head_file} ({human_bytes(heads.head_file.stat().st_size)}): "
+        f"{result.leaderboard[0].spec.name}"
+    )
+    lines.append(f"use it     {program} predict {heads.head_file} IMAGE...")
+    return "\n".join(lines)
+
+
+def write_run(heads: Heads) -> None:
+    """Write leaderboard, configuration and environment into the run's folder."""
+    _write(heads.folder / "leaderboard.json", heads_json(heads))
+    _write(heads.folder / "config.json", dataclasses.asdict(heads.config))
+    _write(heads.folder / "environment.json", heads.environment)
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _table(heads: Heads) -> list[str]:
+    metric = heads.result.metric.replace("_", " ")
+    columns = f"{metric:>17} {'training':>9} {'parameters':>11} {'size':>9} {'fit time':>8}"
+    return [f"   {'head':<34} {columns}", *map(_line, heads.result.leaderboard)]
+
+
+def _line(entry: Entry) -> str:
+    spread = f" ±{entry.std:.3f}" if entry.std is not None else ""
+    training = "" if entry.train_score is None else f"{entry.train_score:.3f}"
+    return (
+        f"{'=' if entry.tied else ' '}  {entry.spec.name:<34} {entry.score:>10.3f}{spread:>7}"
+        f" {training:>9} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
+        f" {entry.seconds:>6.1f} s" + ("" if entry.converged else "  (stopped at its limit)")
+    )
+
+
+def _holdout_line(heads: Heads) -> str:
+    holdout = heads.result.holdout
+    if holdout is None:
+        return (
+            "NO HOLDOUT: the best head was chosen by the scores above, which therefore flatter it; "
+            "no images were kept back to check it on"
+        )
+    source = "test split" if "test" in (heads.features.dataset.splits or ()) else "holdout"
+    shown = "undefined" if holdout.score is None else f"{holdout.score:.3f}"
+    return (
+        f"{source}    {holdout.metric.replace('_', ' ')} {shown} on {plural(holdout.n, 'image')} "
+        "that no head had seen, looked at once, by the best head alone"
+    )

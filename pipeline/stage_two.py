@@ -1,0 +1,144 @@
+"""The command ``heads``: cached features in, a leaderboard and the best head out."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.assemble import provenance
+from pipeline.config import HeadsConfig
+from pipeline.dataset import require_labels
+from pipeline.events import Observer
+from pipeline.export import HeadFile, HeadWeights, save_head
+from pipeline.heads import default_specs
+from pipeline.roles import Roles, assign_roles
+from pipeline.stage_one import Features, find_dataset, make_features
+from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What stage two leaves.
+
+    Attributes
+    ----------
+    config
+        The configuration used.
+    features
+        What stage one made or found.
+    classes
+        Names of the classes, in the order of a head's outputs.
+    roles
+        What each image was used for.
+    result
+        The leaderboard and the best head.
+    folder
+        Where the run is written.
+    created
+        When, ISO 8601 in UTC.
+    environment
+        Versions of libraries, and the machine.
+    """
+
+    config: HeadsConfig
+    features: Features
+    classes: tuple[str, ...]
+    roles: Roles
+    result: SweepResult
+    folder: Path
+    created: str
+    environment: dict[str, str]
+
+    @property
+    def head_file(self) -> Path:
+        """The best head, as a file that labels new images."""
+        return self.folder / "best.head"
+
+
+def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
+    """Make the features that are missing, compare heads on them, fit the best one for use.
+
+    Raises
+    ------
+    UsageError
+        As for stage one; or the data set has no labels, one class, or too few images in a class.
+    """
+    seed = config.features.backbone.seed
+    specs = default_specs(config.heads)
+    found = find_dataset(config.features)
+    require_labels(found, config.folds)
+    features = make_features(config.features, found, observe)
+    roles = assign_roles(
+        features.dataset,
+        features.keys,
+        folds=config.folds,
+        set_aside=config.holdout,
+        seed=seed,
+        observe=observe,
+    )
+    classes, labels = np.unique(np.array(features.dataset.labels), return_inverse=True)
+    used = np.flatnonzero(roles.role != "")
+    result = sweep(
+        SweepData(
+            features=features.store.read(features.keys[used]),
+            labels=labels[used],
+            classes=tuple(map(str, classes)),
+            groups=roles.groups[used],
+            roles=roles.role[used],
+        ),
+        SweepConfig(metric=config.metric, folds=config.folds, seed=seed, specs=specs),
+        observe,
+    )
+    folder, created = _new_folder(config.features.out / "heads")
+    heads = Heads(
+        config=config,
+        features=features,
+        classes=tuple(map(str, classes)),
+        roles=roles,
+        result=result,
+        folder=folder,
+        created=created,
+        environment=provenance() | {"scikit-learn": version("scikit-learn")},
+    )
+    save_head(heads.head_file, _head_of(heads))
+    return heads
+
+
+def _head_of(heads: Heads) -> HeadFile:
+    """Pack the best head with all it takes to use it rightly."""
+    result, assembly = heads.result, heads.features.assembly
+    best, weights = result.leaderboard[0], assembly.weights
+    scores = {
+        "metric": result.metric,
+        "score": best.score,
+        "std": best.std,
+        "train_score": best.train_score,
+        "holdout": asdict(result.holdout) if result.holdout else None,
+        "trained_on": result.trained_on,
+    }
+    name = weights.path.name if weights.path and weights.source == "file" else ""
+    return HeadFile(
+        head=result.best,
+        spec=best.spec,
+        classes=heads.classes,
+        recipe=assembly.recipe,
+        weights=HeadWeights(weights.source, name, weights.seed),
+        temperature=result.temperature,
+        seed=result.seed,
+        scores=scores,
+        created=heads.created,
+        versions=heads.environment,
+    )
+
+
+def _new_folder(parent: Path) -> tuple[Path, str]:
+    """Make the folder of this run, whose name sorts by time; two runs at once never share one."""
+    now = datetime.now(UTC)
+    folder = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder, now.isoformat(timespec="seconds")

@@ -1,0 +1,184 @@
+"""What a sweep takes and what it leaves: dataclasses that reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.base import Features, FittedHead, HeadSpec, Labels
+from pipeline.heads.registry import default_specs
+
+ROLES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """Rows to sweep over.
+
+    Attributes
+    ----------
+    features
+        ``(n, d)``, any float dtype; may be a read-only map.
+    labels
+        ``(n,)`` integers, positions in ``classes``.
+    classes
+        Names, in the order of the logits' columns.
+    groups
+        ``(n,)`` integers or None: rows that no fold divides.
+    roles
+        ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; None: all train. Rows for test are scored
+        once, by the best head; rows for val replace the folds.
+    """
+
+    features: Features
+    labels: Labels
+    classes: tuple[str, ...]
+    groups: Labels | None = None
+    roles: Sequence[str] | NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.features)
+        parts = {"labels": self.labels, "groups": self.groups, "roles": self.roles}
+        for name, part in parts.items():
+            if part is not None and len(part) != n:
+                raise ValueError(f"{name} has {len(part)} entries for {n} rows of features")
+
+    def rows(self, role: str) -> NDArray[np.int64]:
+        """Ascending positions of the rows that have this role."""
+        if self.roles is None:
+            return np.arange(len(self.labels) if role == "train" else 0)
+        return np.flatnonzero(np.asarray(self.roles) == role)
+
+    def groups_at(self, rows: NDArray[np.int64]) -> Labels | None:
+        """Select the groups of some rows; None without groups."""
+        return None if self.groups is None else self.groups[rows]
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What to sweep, and by which score.
+
+    Attributes
+    ----------
+    metric
+        Name in :data:`pipeline.evaluate.METRICS`.
+    folds
+        Number of folds; unused where there are val rows.
+    seed
+        Of folds, starts, orders and dropout.
+    specs
+        The heads.
+    """
+
+    metric: str = "accuracy"
+    folds: int = 5
+    seed: int = 0
+    specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the leaderboard.
+
+    Attributes
+    ----------
+    score, std
+        Mean over folds and sample deviation; with val rows their score, and None.
+    train_score
+        Mean over folds of the score on the rows trained on.
+    parameters, bytes
+        Floating-point numbers the head keeps and bytes of its tensors (the largest over folds).
+    seconds
+        Spent in fitting, all folds together.
+    fold_scores
+        One a fold; None where the metric is not defined on that fold.
+    iterations
+        Largest number of solver iterations or epochs over the folds.
+    converged
+        Whether every fit met its tolerance, or was ended by early stopping, before its limit.
+    temperature
+        What divides the logits to make probabilities; 1 for heads that are trained to give them.
+    tied
+        Whether noise alone may explain the difference to the best; True for the best.
+    """
+
+    spec: HeadSpec
+    score: float
+    std: float | None
+    train_score: float
+    parameters: int
+    bytes: int
+    seconds: float
+    fold_scores: tuple[float | None, ...]
+    iterations: int
+    converged: bool
+    temperature: float
+    tied: bool
+
+    def plain(self) -> dict[str, Any]:
+        """Turn the entry into JSON values, as ``leaderboard.json`` has it."""
+        return {
+            "head": self.spec.head,
+            "settings": self.spec.plain(),
+            "score": self.score,
+            "std": self.std,
+            "train_score": self.train_score,
+            "parameters": self.parameters,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "tied": self.tied,
+            "fold_scores": list(self.fold_scores),
+            "iterations": self.iterations,
+            "converged": self.converged,
+            "temperature": self.temperature,
+        }
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The one look at the test rows, by the best head."""
+
+    score: float | None
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep leaves.
+
+    Attributes
+    ----------
+    metric, seed
+        As configured.
+    leaderboard
+        Best first; equal scores by fewer parameters, then by name.
+    best
+        The first entry's head, fitted again on every row that is not for test.
+    holdout
+        Its score on the test rows; None where there are none.
+    trained_on
+        Rows the best head was fitted on.
+    folds
+        Folds scored; 1 where val rows took their place.
+    scheme
+        ``"folds"`` or ``"val"``.
+    """
+
+    metric: str
+    seed: int
+    leaderboard: tuple[Entry, ...]
+    best: FittedHead
+    holdout: Holdout | None
+    trained_on: int
+    folds: int
+    scheme: str
+
+    @property
+    def temperature(self) -> float:
+        """What divides the best head's logits to make probabilities."""
+        return self.leaderboard[0].temperature

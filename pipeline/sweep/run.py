@@ -1,0 +1,246 @@
+"""Many heads over one matrix of features: the leaderboard, and the best head."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UsageError
+from pipeline.evaluate import (
+    METRICS,
+    Fold,
+    cross_fitted,
+    fit_temperature,
+    folds,
+    score,
+    tied_on_rows,
+    tied_over_folds,
+)
+from pipeline.events import HeadTrained, Notice, Observer, SweepPlanned, ignore
+from pipeline.heads.base import Fitted, FittedHead, HeadSpec, Trainer
+from pipeline.heads.registry import trainer
+from pipeline.heads.size import size_of
+from pipeline.sweep.leaderboard import ROLES, Entry, Holdout, SweepConfig, SweepData, SweepResult
+
+REFIT = 2**31
+"""In place of a fold's number in the seed of the last fit."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """An entry before it is compared, and its logits of the rows left out, fold by fold.
+
+    The fitted heads are not kept: those of neighbours are copies of the features.
+    """
+
+    entry: Entry
+    logits: tuple[NDArray[np.floating[Any]], ...]
+
+
+def sweep(
+    data: SweepData, config: SweepConfig | None = None, observe: Observer = ignore
+) -> SweepResult:
+    """Compare heads by cross-validation, or on the val rows, and fit the best one for use.
+
+    Parameters
+    ----------
+    data
+        Features, labels, groups and roles.
+    config
+        Metric, folds, seed and heads.
+    observe
+        Gets :class:`SweepPlanned`, one :class:`HeadTrained` a head, and notices.
+
+    Raises
+    ------
+    UsageError
+        Where the data do not allow the comparison: one class, a class with fewer images than
+        folds, a metric that is defined on no fold, an unknown metric, head or setting.
+    """
+    config = config or SweepConfig()
+    for spec in config.specs:
+        trainer(spec)  # so that a wrong setting is told before the first fit
+    parts = _parts(data, config)
+    observe(SweepPlanned(len(config.specs), len(config.specs) * len(parts)))
+    _notice_lacking(data, parts, observe)
+    trials = []
+    for spec in config.specs:
+        trials.append(_try(spec, data, parts, config))
+        observe(HeadTrained(spec.head, spec.plain(), trials[-1].entry.score, len(parts)))
+    board = _leaderboard(trials, data, parts, config)
+    best, holdout = _finish(board[0], data, config)
+    return SweepResult(
+        metric=config.metric,
+        seed=config.seed,
+        leaderboard=board,
+        best=best,
+        holdout=holdout,
+        trained_on=len(data.labels) - len(data.rows("test")),
+        folds=len(parts),
+        scheme="val" if len(data.rows("val")) else "folds",
+    )
+
+
+def _parts(data: SweepData, config: SweepConfig) -> list[Fold]:
+    """Pairs of rows to train on and rows to score, after all that could be wrong was looked at."""
+    if config.metric not in METRICS:
+        raise UsageError(f"no metric {config.metric!r}; there are {', '.join(METRICS)}")
+    if not config.specs:
+        raise UsageError("there is no head to train")
+    if data.roles is not None and (odd := set(np.unique(data.roles).tolist()) - {*ROLES}):
+        raise UsageError(f"a split is named {min(odd)!r}; it can be {', '.join(ROLES)}")
+    train, val = data.rows("train"), data.rows("val")
+    if len(val):
+        _check_counts(data, train, 1, "to train on")
+        return [(train, val)]
+    _check_counts(data, train, config.folds, f"for {config.folds} folds")
+    inner = folds(data.labels[train], data.groups_at(train), config.folds, config.seed)
+    return [(train[fit], train[out]) for fit, out in inner]
+
+
+def _check_counts(data: SweepData, rows: NDArray[np.int64], least: int, why: str) -> None:
+    counts = np.bincount(data.labels[rows], minlength=len(data.classes))
+    if len(data.classes) < 2 or (counts > 0).sum() < 2:
+        raise UsageError("there is one class only: heads need at least two to tell apart")
+    if counts.min() < least:
+        name = data.classes[int(counts.argmin())]
+        raise UsageError(
+            f"the class {name!r} has {counts.min()} images {why}; at least {least} are needed"
+        )
+
+
+def _notice_lacking(data: SweepData, parts: list[Fold], observe: Observer) -> None:
+    """Tell of classes that groups leave without a training row in some fold: surely missed."""
+    lacking = {
+        data.classes[label]
+        for fit, _ in parts
+        for label in set(range(len(data.classes))) - set(data.labels[fit].tolist())
+    }
+    if lacking:
+        names = ", ".join(sorted(lacking))
+        observe(Notice(f"in some folds no training image is left of {names}: too few groups"))
+
+
+def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig) -> _Trial:
+    fitter = trainer(spec)
+    fits, logits, train_logits = [], [], []
+    for number, (fit, out) in enumerate(parts):
+        rows = np.asarray(data.features[fit], dtype=np.float32)
+        started = perf_counter()
+        fitted = _fit(spec, fitter, rows, data, fit, config.seed, number)
+        seconds = perf_counter() - started
+        fits.append((*size_of(fitted.head), fitted.iterations, fitted.converged, seconds))
+        logits.append(fitted.head.logits(data.features[out]))
+        train_logits.append(fitted.head.logits(rows))
+    labels = [data.labels[out] for _, out in parts]
+    temperature = 1.0
+    if not fitter.probabilistic:
+        temperature = fit_temperature(np.concatenate(logits), np.concatenate(labels))
+        if METRICS[config.metric].needs_probabilities:
+            logits = cross_fitted(logits, labels)
+    scores = [score(config.metric, y, out) for y, out in zip(labels, logits, strict=True)]
+    train_scores = [
+        score(config.metric, data.labels[fit], own, temperature)
+        for (fit, _), own in zip(parts, train_logits, strict=True)
+    ]
+    parameters, nbytes, iterations, converged, seconds_each = zip(*fits, strict=True)
+    entry = Entry(
+        spec=spec,
+        score=_mean(scores, config.metric),
+        std=_deviation(scores),
+        train_score=_mean(train_scores, config.metric),
+        parameters=max(parameters),
+        bytes=max(nbytes),
+        seconds=sum(seconds_each),
+        fold_scores=tuple(scores),
+        iterations=max(iterations),
+        converged=all(converged),
+        temperature=temperature,
+        tied=True,
+    )
+    return _Trial(entry, tuple(logits))
+
+
+def _fit(
+    spec: HeadSpec,
+    fitter: Trainer,
+    rows: NDArray[np.float32],
+    data: SweepData,
+    at: NDArray[np.int64],
+    seed: int,
+    number: int,
+) -> Fitted:
+    """Fit on rows that lie ``at`` these positions, by a seed that no other fit has."""
+    own = np.random.SeedSequence([seed, zlib.crc32(spec.name.encode()), number])
+    return fitter.fit(
+        rows,
+        data.labels[at],
+        len(data.classes),
+        seed=int(own.generate_state(1)[0]),
+        groups=data.groups_at(at),
+    )
+
+
+def _mean(scores: Sequence[float | None], metric: str) -> float:
+    defined = [value for value in scores if value is not None]
+    if not defined:
+        raise UsageError(f"{metric} is not defined on these rows: each fold has one class only")
+    return float(np.mean(defined))
+
+
+def _deviation(scores: Sequence[float | None]) -> float | None:
+    """Sample deviation over folds; None of a single score."""
+    defined = [value for value in scores if value is not None]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+
+
+def _leaderboard(
+    trials: Sequence[_Trial], data: SweepData, parts: list[Fold], config: SweepConfig
+) -> tuple[Entry, ...]:
+    """Entries, best first: by score, then fewer parameters, then name."""
+    sign = -1 if METRICS[config.metric].greater_is_better else 1
+    ordered = sorted(
+        trials, key=lambda t: (sign * t.entry.score, t.entry.parameters, t.entry.spec.name)
+    )
+    return tuple(
+        replace(trial.entry, tied=_tied(ordered[0], trial, data, parts, config))
+        for trial in ordered
+    )
+
+
+def _tied(
+    best: _Trial, other: _Trial, data: SweepData, parts: list[Fold], config: SweepConfig
+) -> bool:
+    if other is best:
+        return True
+    if len(parts) > 1:
+        return tied_over_folds(best.entry.fold_scores, other.entry.fold_scores)
+    rows = parts[0][1]
+    return tied_on_rows(
+        config.metric,
+        data.labels[rows],
+        (best.logits[0], other.logits[0]),
+        data.groups_at(rows),
+        config.seed,
+    )
+
+
+def _finish(
+    entry: Entry, data: SweepData, config: SweepConfig
+) -> tuple[FittedHead, Holdout | None]:
+    """Fit the best head on all rows that are not for test, and score it once on those that are."""
+    test = data.rows("test")
+    rest = np.setdiff1d(np.arange(len(data.labels)), test)
+    rows = np.asarray(data.features[rest], dtype=np.float32)
+    head = _fit(entry.spec, trainer(entry.spec), rows, data, rest, config.seed, REFIT).head
+    if not len(test):
+        return head, None
+    logits = head.logits(data.features[test])
+    value = score(config.metric, data.labels[test], logits, entry.temperature)
+    return head, Holdout(value, len(test), config.metric)

@@ -1,0 +1,166 @@
+"""What every head promises, on every head of the registry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.errors import UsageError
+from pipeline.heads import HeadSpec, default_specs, restore, size_of, softmax, trainer
+from pipeline.heads.base import UNSEEN
+
+ARRAYS = tuple[NDArray[np.float32], NDArray[np.int64]]
+SPECS = [
+    HeadSpec("logistic", {"C": 0.1}),
+    HeadSpec("ridge", {"alpha": 10.0}),
+    HeadSpec("svm", {"C": 1e-3}),
+    HeadSpec("knn", {"k": 3}),
+    HeadSpec("centroid", {"metric": "euclidean"}),
+    HeadSpec("centroid", {"metric": "cosine"}),
+    HeadSpec("mlp", {"hidden": (8, 4), "epochs": 2}),
+]
+
+
+def gaussians(n: int, d: int, classes: int, seed: int = 0) -> ARRAYS:
+    """Classes around means three deviations apart; every class occurs."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % classes)
+    rows = rng.normal(size=(n, d)) + 3 * rng.normal(size=(classes, d))[labels]
+    return rows.astype(np.float32), labels
+
+
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.name.replace(" ", "-"))
+def spec(request: pytest.FixtureRequest) -> HeadSpec:
+    found: HeadSpec = request.param
+    return found
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(60, 8, 2), (120, 24, 12), (20, 50, 3)])
+def test_logits_have_a_column_for_each_class_and_learn_them(
+    spec: HeadSpec, n: int, d: int, classes: int
+) -> None:
+    rows, labels = gaussians(n, d, classes)
+    head = trainer(spec).fit(rows, labels, classes, seed=1).head
+    logits = head.logits(rows)
+    assert logits.shape == (n, classes)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert (head.dims, head.n_classes) == (d, classes)
+    if spec.head != "mlp":
+        assert (logits.argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_tensors(spec: HeadSpec) -> None:
+    rows, labels = gaussians(50, 6, 3)
+    fitter = trainer(spec)
+    first, again = (fitter.fit(rows, labels, 3, seed=5).head.tensors() for _ in range(2))
+    fresh = trainer(spec).fit(rows, labels, 3, seed=5).head.tensors()
+    for name, tensor in first.items():
+        assert np.array_equal(tensor, again[name])
+        assert np.array_equal(tensor, fresh[name])
+
+
+def test_tensors_make_the_same_head_again(spec: HeadSpec) -> None:
+    rows, labels = gaussians(50, 6, 3)
+    head = trainer(spec).fit(rows, labels, 3, seed=5).head
+    back = restore(head.kind, {name: t.copy() for name, t in head.tensors().items()})
+    assert np.array_equal(back.logits(rows), head.logits(rows))
+    assert size_of(back) == size_of(head)
+
+
+def test_inputs_are_not_changed_and_may_be_read_only_half_precision(spec: HeadSpec) -> None:
+    rows, labels = gaussians(50, 6, 3)
+    half = rows.astype(np.float16)
+    for array in (half, labels):
+        array.setflags(write=False)
+    before = half.copy()
+    head = trainer(spec).fit(half, labels, 3, seed=5).head
+    assert np.array_equal(half, before)
+    same = trainer(spec).fit(half.astype(np.float32), labels, 3, seed=5).head
+    assert np.array_equal(head.logits(half), same.logits(half.astype(np.float32)))
+
+
+def test_columns_that_are_constant_in_training_say_nothing_later(spec: HeadSpec) -> None:
+    rows, labels = gaussians(50, 6, 3)
+    rows[:, [1, 4]] = 0.0
+    head = trainer(spec).fit(rows, labels, 3, seed=5).head
+    other = rows.copy()
+    other[:, 4] = 100.0
+    assert np.isfinite(head.logits(other)).all()
+    if head.kind in ("linear", "mlp"):
+        assert np.array_equal(head.logits(rows), head.logits(other))
+
+
+def test_a_class_without_a_training_row_gets_no_probability(spec: HeadSpec) -> None:
+    rows, labels = gaussians(60, 6, 2)
+    labels[labels == 1] = 3
+    head = trainer(spec).fit(rows, labels, 4, seed=5).head
+    logits = head.logits(rows)
+    assert logits.shape == (60, 4)
+    assert np.isfinite(logits).all()
+    if spec.head in ("mlp", "knn"):
+        return  # theirs is small by training, or by smoothing
+    assert not np.isin(logits.argmax(axis=1), (1, 2)).any()
+    assert softmax(logits)[:, 1:3].max() < 1e-6
+
+
+def test_one_class_alone_is_always_the_answer(spec: HeadSpec) -> None:
+    rows, labels = gaussians(20, 6, 2)
+    head = trainer(spec).fit(rows, np.full_like(labels, 1), 2, seed=5).head
+    if spec.head != "mlp":
+        assert (head.logits(rows).argmax(axis=1) == 1).all()
+    assert np.isfinite(head.logits(rows)).all()
+
+
+def test_rows_of_another_length_are_refused(spec: HeadSpec) -> None:
+    rows, labels = gaussians(20, 6, 2)
+    head = trainer(spec).fit(rows, labels, 2, seed=5).head
+    with pytest.raises(ValueError, match="6 features"):
+        head.logits(rows[:, :5])
+
+
+def test_the_default_sweep_has_every_head_and_about_twenty_settings() -> None:
+    specs = default_specs()
+    assert {spec.head for spec in specs} == {"logistic", "ridge", "svm", "knn", "centroid", "mlp"}
+    assert len({spec.name for spec in specs}) == len(specs) == 20
+    assert {tuple(s.settings["hidden"]) for s in specs if s.head == "mlp"} == {(256,), (512, 256)}
+    assert all(trainer(spec) for spec in specs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (HeadSpec("logistc", {"C": 1}), "logistic"),
+        (HeadSpec("mlp", {"droput": 0.1}), "dropout"),
+        (HeadSpec("mlp", {"_net": 1}), "no setting"),
+        (HeadSpec("ridge"), "alpha"),
+    ],
+)
+def test_wrong_names_get_a_sentence_with_the_near_one(spec: HeadSpec, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        trainer(spec)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "told"),
+    [
+        ("forest", {}, "forest"),
+        ("linear", {"weight": np.ones((2, 2), "f4")}, "bias"),
+        ("linear", {"weight": np.ones((2, 2), "f8"), "bias": np.ones(2, "f4")}, "float32"),
+        ("linear", {"weight": np.ones((2, 3), "f4"), "bias": np.ones(2, "f4")}, "expected"),
+        ("linear", {"weight": np.ones((0, 2), "f4"), "bias": np.ones(2, "f4")}, "expected"),
+        ("cosine", {"prototypes": np.full((2, 2), np.nan, "f4")}, "finite"),
+        ("cosine", {"prototypes": np.ones((2, 2), "f4"), "more": np.ones(1)}, "more"),
+        ("mlp", {}, "dense_0.weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    kind: str, tensors: dict[str, NDArray[np.float32]], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        restore(kind, tensors)
+
+
+def test_the_logit_of_an_unseen_class_is_finite() -> None:
+    assert np.isfinite(np.float32(UNSEEN))

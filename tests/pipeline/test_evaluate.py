@@ -1,0 +1,153 @@
+"""Folds, metrics, temperatures and ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from pipeline.errors import UsageError
+from pipeline.evaluate import (
+    METRICS,
+    cross_fitted,
+    fit_temperature,
+    folds,
+    score,
+    softmax,
+    tied_on_rows,
+    tied_over_folds,
+)
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 4, 300)
+LOGITS = RNG.normal(size=(300, 4)) + 1.5 * np.eye(4)[LABELS]
+
+
+def test_folds_hold_every_row_once_and_are_stratified() -> None:
+    parts = folds(LABELS, None, 5, seed=1)
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in parts])), np.arange(300))
+    for train, test in parts:
+        assert not {*train} & {*test}
+        assert len(train) + len(test) == 300
+        counts = np.bincount(LABELS[test], minlength=4)
+        assert np.abs(counts - np.bincount(LABELS) / 5).max() <= 1
+
+
+def test_no_group_is_in_two_folds() -> None:
+    groups = RNG.integers(0, 60, 300)
+    parts = folds(LABELS, groups, 5, seed=1)
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in parts])), np.arange(300))
+    for train, test in parts:
+        assert not {*groups[train]} & {*groups[test]}
+
+
+def test_folds_follow_the_seed() -> None:
+    first, same, other = (folds(LABELS, None, 3, seed=s)[0][1] for s in (1, 1, 2))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "k", "told"),
+    [
+        (np.array([0, 0, 0, 1, 1]), None, 3, "2 images"),
+        (np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1]), 3, "2 groups"),
+        (np.array([0, 1]), None, 1, "at least 2"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    labels: np.ndarray,  # type: ignore[type-arg]
+    groups: np.ndarray | None,  # type: ignore[type-arg]
+    k: int,
+    told: str,
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        folds(labels, groups, k, seed=0)
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    predicted, probabilities = LOGITS.argmax(axis=1), softmax(LOGITS)
+    expected = {
+        "accuracy": metrics.accuracy_score(LABELS, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(LABELS, predicted),
+        "macro_f1": metrics.f1_score(LABELS, predicted, average="macro"),
+        "roc_auc": metrics.roc_auc_score(LABELS, probabilities, multi_class="ovr"),
+        "log_loss": metrics.log_loss(LABELS, probabilities),
+    }
+    assert {*METRICS} == {*expected}
+    for name, value in expected.items():
+        assert score(name, LABELS, LOGITS) == pytest.approx(value, abs=1e-9)
+
+
+def test_the_area_of_two_classes_is_that_of_the_second_ties_included() -> None:
+    labels = np.array([0, 1, 1, 0, 1, 0])
+    logits = np.stack([np.zeros(6), np.array([1.0, 2, 1, 0, 1, 1])], axis=1)
+    expected = metrics.roc_auc_score(labels, logits[:, 1])
+    assert score("roc_auc", labels, logits) == pytest.approx(expected)
+    # Probabilities that round to 1 are still told apart.
+    assert score("roc_auc", labels, logits * 1000) == pytest.approx(expected)
+
+
+def test_classes_that_do_not_occur_leave_every_metric_defined_or_none() -> None:
+    few = LABELS[LABELS < 2][:20]
+    logits = LOGITS[LABELS < 2][:20]
+    for name in METRICS:
+        assert np.isfinite(score(name, few, logits))  # type: ignore[arg-type]
+    assert score("roc_auc", np.zeros(5, int), LOGITS[:5]) is None
+
+
+def test_one_sure_mistake_is_not_infinite() -> None:
+    assert score("log_loss", np.array([0]), np.array([[-1e4, 0.0]])) == pytest.approx(34.5, abs=0.1)
+
+
+def test_which_scores_are_better_when_greater() -> None:
+    assert [m.name for m in METRICS.values() if not m.greater_is_better] == ["log_loss"]
+    assert METRICS["log_loss"].better(0.1, 0.2)
+    assert METRICS["accuracy"].better(0.2, 0.1)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 30.0])
+def test_a_temperature_undoes_a_scale(scale: float) -> None:
+    drawn = np.array([RNG.choice(4, p=p) for p in softmax(LOGITS)])
+    base = fit_temperature(LOGITS, drawn)
+    assert base == pytest.approx(1.0, abs=0.25)
+    assert fit_temperature(LOGITS * scale, drawn) == pytest.approx(base * scale, rel=1e-2)
+
+
+def test_temperatures_stay_finite() -> None:
+    assert 1e-4 <= fit_temperature(np.eye(2)[[0, 1, 0]], np.array([0, 1, 0])) < 1
+    assert 1 < fit_temperature(np.eye(2)[[1, 0, 1]], np.array([0, 1, 0])) <= 1e4
+
+
+def test_a_part_is_scaled_by_the_others() -> None:
+    parts, labels = [LOGITS[:150], LOGITS[150:] * 7], [LABELS[:150], LABELS[150:]]
+    first, second = cross_fitted(parts, labels)
+    assert np.allclose(first, parts[0] / fit_temperature(parts[1], labels[1]))
+    assert np.allclose(second, parts[1] / fit_temperature(parts[0], labels[0]))
+    alone = cross_fitted([LOGITS], [LABELS])[0]
+    assert alone.shape == LOGITS.shape
+    assert len(np.unique(np.round(LOGITS[:, 0] / alone[:, 0], 9))) == 2
+
+
+def test_ties_over_folds_follow_the_corrected_test() -> None:
+    best = [0.90, 0.91, 0.92, 0.93, 0.94]
+    assert tied_over_folds(best, best)
+    assert tied_over_folds(best, [0.93, 0.88, 0.91, 0.94, 0.90])
+    assert not tied_over_folds(best, [s - 0.2 + 0.001 * i for i, s in enumerate(best)])
+    assert not tied_over_folds([0.9, 0.9], [0.8, 0.8])
+    assert tied_over_folds([0.9, None], [0.1, 0.2])
+    # t = 0.01 / sqrt((1/5 + 1/4) * 1e-4) = 1.49 is a tie; without the correction it would be
+    # 2.24, and the level for 4 degrees of freedom is 2.78.
+    assert tied_over_folds([0.01 + 0.01 * d for d in (-1.264911, -0.632456, 0, 0.632456, 1.264911)],
+                           [0.0] * 5)  # fmt: skip
+
+
+def test_ties_on_rows_follow_a_paired_bootstrap() -> None:
+    noise = RNG.normal(size=LOGITS.shape) * 3
+    assert tied_on_rows("accuracy", LABELS, (LOGITS, LOGITS), None, 0)
+    assert not tied_on_rows("accuracy", LABELS, (LOGITS, noise), None, 0)
+    assert not tied_on_rows("log_loss", LABELS, (LOGITS, noise), None, 0)
+    slightly = LOGITS + RNG.normal(size=LOGITS.shape) * 0.1
+    assert tied_on_rows("accuracy", LABELS, (LOGITS, slightly), None, 0)
+    # The same rows in two groups only: nothing can be said.
+    assert tied_on_rows("accuracy", LABELS, (LOGITS, noise), np.zeros(300, int), 0) is False

@@ -1,0 +1,242 @@
+"""What `headstart heads` and `headstart predict` promise, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.pipeline.conftest import SMALL, Ran, paint
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def heads(headstart: Command, tmp_path: Path) -> Command:
+    def run(data: object, *flags: object, only: str = "logistic,knn") -> Ran:
+        out = tmp_path / "out"
+        return headstart("heads", data, *SMALL, "--out", out, "--json", "--heads", only, *flags)
+
+    return run
+
+
+def without_times(board: Any) -> Any:
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in board["leaderboard"]]
+
+
+def test_one_command_makes_features_a_leaderboard_and_a_head(heads: Command, photos: Path) -> None:
+    ran = heads(photos, only="logistic,ridge,svm,knn,centroid,mlp")
+    assert ran.code == 0, ran.err
+    board = ran.json
+    assert board["features"]["new"] == 24
+    assert {entry["head"] for entry in board["leaderboard"]} == {
+        "logistic", "ridge", "svm", "knn", "centroid", "mlp",
+    }  # fmt: skip
+    scores = [entry["score"] for entry in board["leaderboard"]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 0.9
+    for entry in board["leaderboard"]:
+        for field in ("settings", "std", "train_score", "parameters", "bytes", "seconds", "tied"):
+            assert entry[field] is not None
+    assert board["best"] == board["leaderboard"][0]
+    folder = Path(board["head_file"]).parent
+    assert {path.name for path in folder.iterdir()} == {
+        "best.head", "leaderboard.json", "config.json", "environment.json",
+    }  # fmt: skip
+    assert json.loads((folder / "leaderboard.json").read_text()) == board
+    assert json.loads((folder / "config.json").read_text())["features"]["data"] == str(photos)
+    assert "tensorflow" in json.loads((folder / "environment.json").read_text())
+
+
+def test_two_runs_give_the_same_leaderboard_but_for_the_seconds(
+    heads: Command, photos: Path
+) -> None:
+    first, second = heads(photos, only="logistic,mlp").json, heads(photos, only="logistic,mlp").json
+    assert without_times(first) == without_times(second)
+    assert first["head_file"] != second["head_file"]
+
+
+def test_the_holdout_is_seen_by_no_head_and_no_holdout_says_so(
+    headstart: Command, heads: Command, photos: Path
+) -> None:
+    board = heads(photos).json
+    assert board["images"]["test"] == board["holdout"]["n"] > 0
+    assert board["images"]["train"] + board["images"]["test"] == 24
+    assert heads(photos, "--no-holdout").json["holdout"] is None
+    told = headstart(
+        "heads", photos, *SMALL, "--out", photos.parent / "out", "--heads", "knn", "--no-holdout"
+    )
+    assert "NO HOLDOUT" in told.out
+
+
+def test_a_test_split_of_the_users_is_used_once_at_the_end(heads: Command, tmp_path: Path) -> None:
+    root = tmp_path / "split"
+    for split, count in (("train", 10), ("test", 4)):
+        for i in range(count):
+            paint(root / split / "a" / f"{i}.png", i + 100 * count, (150, 40, 30))
+            paint(root / split / "b" / f"{i}.png", i + 101 * count, (60, 120, 240))
+    board = heads(root).json
+    assert (board["images"]["train"], board["images"]["test"]) == (20, 8)
+    assert board["holdout"]["n"] == 8
+    assert board["best"]["std"] is not None
+
+
+def test_a_val_split_replaces_the_folds_and_the_deviation_is_null(
+    heads: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "split"
+    for split in ("train", "val"):
+        for i in range(6):
+            paint(
+                root / split / "a" / f"{i}.png", i, (150, 40, 30) if split == "val" else (160, 0, 0)
+            )
+            paint(
+                root / split / "b" / f"{i}.png",
+                i + 50,
+                (60, 120, 240) if split == "val" else (0, 0, 200),
+            )
+    board = heads(root, "--no-holdout").json
+    assert board["scheme"] == "val"
+    assert (board["images"]["train"], board["images"]["val"]) == (12, 12)
+    assert [entry["std"] for entry in board["leaderboard"]] == [None] * len(board["leaderboard"])
+
+
+def test_training_images_equal_to_test_images_are_left_out_and_told(
+    headstart: Command, heads: Command, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    rows = [("path", "label", "split")]
+    for i in range(20):
+        colour = (150, 40, 30) if i % 2 else (60, 120, 240)
+        name = paint(tmp_path / f"{i}.png", i, colour).name
+        rows.append((name, "red" if i % 2 else "blue", "test" if i < 4 else "train"))
+    shutil.copy(tmp_path / "1.png", tmp_path / "twin.png")
+    rows.append(("twin.png", "red", "train"))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    ran = heads(table)
+    assert ran.json["images"] == {"train": 16, "val": 0, "test": 4, "left_out": 1}
+    assert "left out: 1 image" in ran.err
+
+
+def test_the_same_image_under_two_labels_is_told_with_its_paths(
+    heads: Command, photos: Path
+) -> None:
+    shutil.copy(photos / "red" / "0.png", photos / "blue" / "impostor.png")
+    assert "impostor.png" in heads(photos).err
+
+
+@pytest.mark.parametrize(
+    "metric", ["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]
+)
+def test_heads_are_ranked_by_the_metric_asked_for(
+    heads: Command, photos: Path, metric: str
+) -> None:
+    board = heads(photos, "--metric", metric).json
+    assert board["metric"] == metric
+    scores = [entry["score"] for entry in board["leaderboard"]]
+    assert scores == sorted(scores, reverse=metric != "log_loss")
+
+
+def test_wrong_data_get_one_sentence_and_exit_code_2(
+    headstart: Command, photos: Path, tmp_path: Path
+) -> None:
+    one_class, flat, few = tmp_path / "one", tmp_path / "flat", tmp_path / "few"
+    shutil.copytree(photos / "red", one_class / "red")
+    shutil.copytree(photos / "red", flat)
+    shutil.copytree(photos, few)
+    for image in list((few / "blue").iterdir())[3:]:
+        image.unlink()
+    (tmp_path / "empty").mkdir()
+    table = tmp_path / "table.csv"
+    table.write_text("path,class\nphotos/red/0.png,x\n")
+    for data, sentence in [
+        (one_class, "one class"),
+        (flat, "no labels"),
+        (few, "'blue'"),
+        (tmp_path / "nowhere", "nowhere"),
+        (tmp_path / "empty", "no images"),
+        (table, "label"),
+    ]:
+        ran = headstart("heads", data, *SMALL, "--out", tmp_path / "out")
+        assert ran.code == 2, data
+        assert sentence in ran.err
+        assert ran.err.count("\n") == 1
+        assert "Traceback" not in ran.err
+
+
+def test_an_unknown_head_is_refused_before_any_work(headstart: Command, photos: Path) -> None:
+    ran = headstart("heads", photos, *SMALL, "--out", photos.parent / "out", "--heads", "logistik")
+    assert ran.code == 2
+    assert "logistic" in ran.err
+    assert not (photos.parent / "out" / "features").exists()
+
+
+def test_a_head_labels_new_images_from_their_files(
+    headstart: Command, heads: Command, photos: Path, tmp_path: Path
+) -> None:
+    head = heads(photos).json["head_file"]
+    red = paint(tmp_path / "new" / "r, e\nd.png", 900, (150, 40, 30))
+    blue = paint(tmp_path / "new" / "blue.jpg", 901, (60, 120, 240))
+    page = tmp_path / "page.jpg"
+    page.write_text("<html>")
+    ran = headstart("predict", head, red, blue, page, "--json")
+    assert ran.code == 0
+    assert [p["label"] for p in ran.json["predictions"]] == ["red", "blue"]
+    for prediction in ran.json["predictions"]:
+        assert set(prediction["probabilities"]) == {"red", "blue"}
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert [r["path"] for r in ran.json["rejected"]] == [str(page)]
+    assert headstart("predict", head, red, page, "--strict").code == 2
+    table = list(csv.reader(headstart("predict", head, tmp_path / "new").out.splitlines(True)))
+    assert table[0] == ["path", "label", "p_blue", "p_red"]
+    assert sorted(row[0] for row in table[1:]) == sorted([str(red), str(blue)])
+
+
+def test_prediction_from_files_equals_the_head_on_cached_features(
+    headstart: Command, heads: Command, photos: Path
+) -> None:
+    from cache import FeatureStore
+    from pipeline.export import load_head
+    from pipeline.images.hashing import hash_files
+
+    board = heads(photos).json
+    ran = headstart("predict", board["head_file"], photos, "--json").json
+    store = FeatureStore.at(Path(board["features"]["store"]))
+    paths = [Path(p["path"]) for p in ran["predictions"]]
+    from cache import FileIndex
+
+    keys = hash_files(paths, FileIndex.load(photos.parent / "index"))
+    rows = store.read(
+        np.frombuffer(b"".join(k for k in keys if isinstance(k, bytes)), np.uint8).reshape(-1, 32)
+    )
+    expected = load_head(Path(board["head_file"])).probabilities(rows)
+    found = [list(p["probabilities"].values()) for p in ran["predictions"]]
+    # Other images fill the batches, and JSON has six digits.
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_predict_refuses_weights_that_are_not_the_heads(
+    headstart: Command, heads: Command, photos: Path, tmp_path: Path
+) -> None:
+    head = heads(photos).json["head_file"]
+    image = photos / "red" / "0.png"
+    ran = headstart("predict", head, image, "--weights", "random")
+    assert ran.code == 2
+    assert "weights" in ran.err
+    random = heads(photos, "--weights", "random", "--seed", "3").json["head_file"]
+    assert headstart("predict", random, image).code == 0
+
+
+def test_predict_refuses_what_is_no_head(headstart: Command, photos: Path, tmp_path: Path) -> None:
+    image = photos / "red" / "0.png"
+    for wrong in (image, tmp_path / "nowhere.head", tmp_path):
+        ran = headstart("predict", wrong, image)
+        assert ran.code == 2
+        assert ran.err.count("\n") == 1

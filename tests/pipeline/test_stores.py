@@ -1,0 +1,72 @@
+"""What `headstart status` and `headstart verify` promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import SMALL, Ran
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def out(headstart: Command, photos: Path) -> Path:
+    assert headstart("features", photos, *SMALL, "--out", photos.parent / "out").code == 0
+    return photos.parent / "out"
+
+
+def test_status_tells_what_the_cache_holds(headstart: Command, out: Path) -> None:
+    features, facts = headstart("status", "--out", out, "--json").json["stores"]
+    assert (features["rows"], features["dims"]) == (24, 1280)
+    assert features["recipe"]["backbone"] == "efficientnet-lite0"
+    assert features["provenance"]["keras"]
+    assert facts["rows"] == 24
+    assert "efficientnet-lite0" in headstart("status", "--out", out).out
+
+
+def test_verify_finds_nothing_in_a_whole_cache(headstart: Command, out: Path) -> None:
+    ran = headstart("verify", "--out", out, "--json")
+    assert ran.code == 0
+    assert ran.json == {"shards": 2, "rows": 48, "findings": []}
+
+
+def test_verify_finds_a_flipped_bit_and_the_next_run_heals_it(
+    headstart: Command, out: Path, photos: Path
+) -> None:
+    (shard,) = out.glob("features/*/shards/*.h5")
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    ran = headstart("verify", "--out", out, "--json")
+    assert ran.code == 1
+    (finding,) = ran.json["findings"]
+    assert finding["shard"] == shard.name
+    healed = headstart("features", photos, *SMALL, "--out", out, "--json")
+    assert healed.json["new"] == 24
+    assert "set aside" in healed.err
+    assert headstart("verify", "--out", out).code == 0
+
+
+def test_help_and_status_import_neither_tensorflow_nor_scikit_learn(out: Path) -> None:
+    for arguments in (["--help"], ["status", "--out", str(out)]):
+        spy = (
+            "import sys; from pipeline import cli\n"
+            f"sys.argv = {['headstart', *arguments]!r}\n"
+            "try: cli.main()\n"
+            "finally: print({'tensorflow', 'keras', 'sklearn', 'h5py'} & set(sys.modules),"
+            " file=sys.stderr)"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", spy], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert ran.stderr == "set()\n"
+
+
+def test_a_folder_without_a_cache_is_told(headstart: Command, tmp_path: Path) -> None:
+    assert headstart("status", "--out", tmp_path / "nowhere").code == 2
+    assert "no stores yet" in headstart("status", "--out", tmp_path).out
