@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import FactsRecipe, FeatureRecipe
+from cache import FactsRecipe, FeatureRecipe, FeatureStore
 from pipeline.backbones.registry import Backbone, backbone
 from pipeline.backbones.weights import Weights, resolve_weights
 from pipeline.config import DEFAULT_BACKBONE, DEMO_BACKBONE, BackboneConfig
@@ -32,6 +33,15 @@ class Assembly:
     resize: Resize
     recipe: FeatureRecipe
     batch_size: int
+
+    def stores(self, out: Path) -> tuple[FeatureStore, FeatureStore]:
+        """Open the stores of features and of image facts below `out`, making what is not there."""
+        made_by = provenance()
+        weights = {"weights": self.weights.source}
+        return (
+            FeatureStore.open(out / "features", self.recipe, provenance=made_by | weights),
+            FeatureStore.open(out / "images", FACTS_RECIPE, provenance=made_by),
+        )
 
     def engine(self) -> Engine:
         """Build the network (seconds; imports Keras) and compile it."""

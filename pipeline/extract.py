@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from cache import FeatureStore, RowBuffer
 from pipeline.config import usable_cores
 from pipeline.engines.base import Engine
-from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer, RowsKept
+from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer, RowsKept, ignore
 from pipeline.images.batches import DecodedBatch, Source, decoded_batches
 from pipeline.images.decode import Resize
+from pipeline.images.hashing import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +41,11 @@ class Extraction:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Positions of the sources to decode, and which of them lack their features or their facts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be brought up to date, and with what.
 
-    positions: NDArray[np.int64]
-    features: NDArray[np.bool_]
-    facts: NDArray[np.bool_]
-
-
-def extract(
-    sources: Sequence[Source],
-    keys: NDArray[np.uint8],
-    store: FeatureStore,
-    facts: FeatureStore,
-    resize: Resize,
-    make_engine: Callable[[], Engine],
-    batch_size: int,
-    observe: Observer,
-    commit_seconds: float = 30.0,
-) -> Extraction:
-    """Bring `store` and `facts` up to date with `sources`; each row is computed once.
-
-    Parameters
+    Attributes
     ----------
     sources
         The images, as files or as bytes.
@@ -70,111 +53,123 @@ def extract(
         uint8 ``(n, 32)``, the SHA-256 of each source's bytes; equal keys are one image.
     store, facts
         Where features, and the facts that decoding tells, are kept.
+    resize
+        From an image to the network's input.
     make_engine
         Called once, when the first batch is decoded: where nothing that is missing can be decoded,
         no network is ever built.
+    batch_size
+        Images that go through the engine at once.
+    observe
+        Told what happens; what was told as ``RowsKept`` survives any later failure.
     commit_seconds
         Rows are committed at the latest after so many seconds, and at 64 MiB.
+    """
 
-    Returns
-    -------
-    Extraction
-        Counts, failures and times. What was reported as ``RowsKept`` survives any later failure.
+    sources: Sequence[Source]
+    keys: NDArray[np.uint8]
+    store: FeatureStore
+    facts: FeatureStore
+    resize: Resize
+    make_engine: Callable[[], Engine]
+    batch_size: int
+    observe: Observer = ignore
+    commit_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Positions of the sources to decode, and which of them lack their features or their facts."""
+
+    positions: NDArray[np.int64]
+    features: NDArray[np.bool_]
+    facts: NDArray[np.bool_]
+    reused: int
+
+
+def extract(job: Job) -> Extraction:
+    """Compute the rows that a job's stores lack; each is computed once.
 
     Raises
     ------
     CacheError
         A shard could not be committed. What was committed before stays kept.
     """
-    _, first = np.unique(keys, axis=0, return_index=True)
-    distinct = np.sort(first).astype(np.int64)
-    if not len(_plan(keys, distinct, store, facts).positions):
-        observe(ExtractionPlanned(new=0, reused=len(distinct)))
-        return Extraction(0, len(distinct), (), 0.0, 0.0)
-    with _sole_worker(store, observe):
-        store.refresh()
-        facts.refresh()
-        plan = _plan(keys, distinct, store, facts)
-        reused = len(distinct) - int(plan.features.sum())
-        observe(ExtractionPlanned(new=len(distinct) - reused, reused=reused))
+    plan = _plan(job)
+    if not len(plan.positions):
+        job.observe(ExtractionPlanned(new=0, reused=plan.reused))
+        return Extraction(0, plan.reused, (), 0.0, 0.0)
+    with _sole_worker(job):
+        job.store.refresh()
+        job.facts.refresh()
+        plan = _plan(job)
+        job.observe(ExtractionPlanned(new=int(plan.features.sum()), reused=plan.reused))
         batches = decoded_batches(
-            [sources[i] for i in plan.positions],
-            [keys[i].tobytes() for i in plan.positions],
-            resize,
-            batch_size=batch_size,
+            [job.sources[i] for i in plan.positions],
+            [job.keys[i].tobytes() for i in plan.positions],
+            job.resize,
+            batch_size=job.batch_size,
             workers=usable_cores(),
         )
         with contextlib.closing(batches):
-            return _run(
-                batches, keys, plan, store, facts, make_engine, reused, observe, commit_seconds
-            )
+            return _run(job, plan, batches)
 
 
-def _plan(
-    keys: NDArray[np.uint8],
-    distinct: NDArray[np.int64],
-    store: FeatureStore,
-    facts: FeatureStore,
-) -> _Plan:
-    features_missing = np.zeros(len(distinct), bool)
-    features_missing[store.missing(keys[distinct])] = True
-    facts_missing = np.zeros(len(distinct), bool)
-    facts_missing[facts.missing(keys[distinct])] = True
-    todo = features_missing | facts_missing
-    return _Plan(distinct[todo], features_missing[todo], facts_missing[todo])
+def _plan(job: Job) -> _Plan:
+    first, _ = distinct(job.keys)
+    keys = job.keys[first]
+    features, facts = (_mask(store.missing(keys), len(keys)) for store in (job.store, job.facts))
+    todo = features | facts
+    return _Plan(first[todo], features[todo], facts[todo], len(keys) - int(features.sum()))
 
 
-def _run(
-    batches: Iterator[DecodedBatch],
-    keys: NDArray[np.uint8],
-    plan: _Plan,
-    store: FeatureStore,
-    facts: FeatureStore,
-    make_engine: Callable[[], Engine],
-    reused: int,
-    observe: Observer,
-    commit_seconds: float,
-) -> Extraction:
+def _mask(positions: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    mask = np.zeros(n, bool)
+    mask[positions] = True
+    return mask
+
+
+def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
     engine: Engine | None = None
     failures: list[tuple[int, str]] = []
     new = 0
     began = ready = time.monotonic()
 
     def kept(rows: int, nbytes: int) -> None:
-        observe(RowsKept(rows, nbytes))
+        job.observe(RowsKept(rows, nbytes))
 
     # Left in reverse order, also by Ctrl-C: each buffer commits what it holds.
     with (
-        RowBuffer(facts, max_seconds=commit_seconds) as fact_rows,
-        RowBuffer(store, max_seconds=commit_seconds, on_commit=kept) as feature_rows,
+        RowBuffer(job.facts, max_seconds=job.commit_seconds) as fact_rows,
+        RowBuffer(job.store, max_seconds=job.commit_seconds, on_commit=kept) as feature_rows,
     ):
         for batch in batches:
             failures += [(int(plan.positions[i]), reason) for i, reason in batch.failures]
             here = np.asarray(batch.positions, np.int64)
-            batch_keys = keys[plan.positions[here]]
-            needed = plan.features[here]
-            if needed.any():
+            keys = job.keys[plan.positions[here]]
+            lacking = plan.features[here]
+            if lacking.any():
                 if engine is None:
-                    engine = make_engine()
+                    engine = job.make_engine()
                     ready = time.monotonic()
-                feature_rows.add(batch_keys[needed], engine(batch.pixels()[needed]))
-                new += int(needed.sum())
-            needed = plan.facts[here]
-            if needed.any():
+                feature_rows.add(keys[lacking], engine(batch.pixels()[lacking]))
+                new += int(lacking.sum())
+            lacking = plan.facts[here]
+            if lacking.any():
                 rows = np.stack([image.facts.pack() for image in batch.images])
-                fact_rows.add(batch_keys[needed], rows[needed])
-            observe(BatchDone(images=len(here), rejected=len(batch.failures)))
-    return Extraction(new, reused, tuple(failures), ready - began, time.monotonic() - ready)
+                fact_rows.add(keys[lacking], rows[lacking])
+            job.observe(BatchDone(images=len(here), rejected=len(batch.failures)))
+    return Extraction(new, plan.reused, tuple(failures), ready - began, time.monotonic() - ready)
 
 
 @contextlib.contextmanager
-def _sole_worker(store: FeatureStore, observe: Observer) -> Iterator[None]:
+def _sole_worker(job: Job) -> Iterator[None]:
     """Keep a second run from computing the same rows; the store itself needs no lock."""
-    lock = FileLock(store.folder / "work.lock")
+    lock = FileLock(job.store.folder / "work.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        observe(Notice("another run is filling this store; waiting for it to finish"))
+        job.observe(Notice("another run is filling this store; waiting for it to finish"))
         lock.acquire()
     try:
         yield

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from cache import FeatureStore, FileIndex
-from pipeline.assemble import FACTS_RECIPE, Assembly, assemble, provenance
+from cache import FileIndex
+from pipeline.assemble import Assembly, assemble
 from pipeline.config import DEFAULT_BACKBONE, BackboneConfig
 from pipeline.engines.pooling import dims_of
 from pipeline.errors import UsageError
-from pipeline.events import ignore
-from pipeline.extract import extract
+from pipeline.extract import Job, extract
 from pipeline.images.batches import Source
 from pipeline.images.hashing import hash_files
 from pipeline.images.rejects import Reject
@@ -101,14 +100,20 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         assembly = self._assembly()
         sources, keys = self._sources(X)
-        store = self._store(assembly)
-        facts = FeatureStore.open(Path(self.out) / "images", FACTS_RECIPE, provenance=provenance())
+        store, facts = assembly.stores(Path(self.out))
         store.check()
         facts.check()
         done = extract(
-            sources, keys, store, facts, assembly.resize, self._engine_of(assembly),
-            self.batch_size, ignore,
-        )  # fmt: skip
+            Job(
+                sources=sources,
+                keys=keys,
+                store=store,
+                facts=facts,
+                resize=assembly.resize,
+                make_engine=self._engine_of(assembly),
+                batch_size=self.batch_size,
+            )
+        )
         if done.failures:
             position, reason = done.failures[0]
             raise UsageError(f"image {position} ({_name(sources[position])}): {reason}")
@@ -123,7 +128,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     @property
     def _n_features_out(self) -> int:
         assembly = self._assembly()
-        known = dims_of(assembly.backbone, self.pooling) or self._store(assembly).dims
+        known = dims_of(assembly.backbone, self.pooling) or assembly.stores(Path(self.out))[0].dims
         return known or self._engine_of(assembly)().dims
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -149,10 +154,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
                 resize=self.resize, pooling=self.pooling, batch_size=self.batch_size,
             )
         )  # fmt: skip
-
-    def _store(self, assembly: Assembly) -> FeatureStore:
-        made_by = provenance() | {"weights": assembly.weights.source}
-        return FeatureStore.open(Path(self.out) / "features", assembly.recipe, provenance=made_by)
 
     def _engine_of(self, assembly: Assembly) -> Any:
         def engine() -> Engine:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, holdout, require_labels
 from pipeline.events import Notice, Observer
+from pipeline.images.hashing import distinct
 
 HOLDOUT_FRACTION = 0.2
 
@@ -87,8 +88,7 @@ def group_numbers(dataset: Dataset, keys: NDArray[np.uint8]) -> NDArray[np.int64
     -------
     ndarray of int64, shape (n,)
     """
-    _, file = np.unique(keys, axis=0, return_inverse=True)
-    file = file.astype(np.int64).ravel()
+    _, file = distinct(keys)
     if dataset.groups is None:
         return file
     from scipy.sparse import coo_array

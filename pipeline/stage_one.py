@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore, FileIndex
-from pipeline.assemble import FACTS_RECIPE, Assembly, assemble, assemble_demo, provenance
+from pipeline.assemble import Assembly, assemble, assemble_demo
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
-from pipeline.extract import extract
+from pipeline.extract import Job, extract
 from pipeline.images.hashing import hash_files
 from pipeline.images.rejects import Reject, write_rejects
 
@@ -89,21 +89,21 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         else assemble(config.backbone)
     )
     positions, keys, unreadable = _keys(dataset, index_file(config.out, config.data))
-    made_by = provenance() | {"weights": assembly.weights.source}
-    store = FeatureStore.open(config.out / "features", assembly.recipe, provenance=made_by)
-    facts = FeatureStore.open(config.out / "images", FACTS_RECIPE, provenance=provenance())
+    store, facts = assembly.stores(config.out)
     for damaged in (*store.check(), *facts.check()):
         observe(Notice(f"{damaged}; set aside, its rows are computed again"))
     done = extract(
-        [dataset.paths[i] for i in positions],
-        keys,
-        store,
-        facts,
-        assembly.resize,
-        assembly.engine,
-        assembly.batch_size,
-        observe,
-        config.commit_seconds,
+        Job(
+            sources=[dataset.paths[i] for i in positions],
+            keys=keys,
+            store=store,
+            facts=facts,
+            resize=assembly.resize,
+            make_engine=assembly.engine,
+            batch_size=assembly.batch_size,
+            observe=observe,
+            commit_seconds=config.commit_seconds,
+        )
     )
     undecodable = {keys[i].tobytes(): reason for i, reason in done.failures}
     usable = np.array([key.tobytes() not in undecodable for key in keys], bool)

@@ -9,8 +9,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import FileIndex
 from pipeline.images.formats import Undecodable
 from pipeline.images.rejects import Reject
 
@@ -18,18 +21,8 @@ _CHUNK = 1 << 20
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-class Index(Protocol):
-    """What hashing needs of `cache.filelist.FileIndex`."""
-
-    def get(self, path: bytes, stat: os.stat_result) -> bytes | None:
-        """Return the digest remembered for a file in this state, or None."""
-
-    def put(self, path: bytes, stat: os.stat_result, digest: bytes, scanned_ns: int) -> None:
-        """Remember a digest."""
-
-
 def hash_files(
-    paths: Sequence[Path], index: Index, threads: int | None = None
+    paths: Sequence[Path], index: FileIndex, threads: int | None = None
 ) -> list[bytes | Reject]:
     """Return the key of each file, reading only those that the index does not know.
 
@@ -77,6 +70,25 @@ def hash_files(
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for all the files
     return [results[name] for name in names]
+
+
+def distinct(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find out which keys are equal.
+
+    Parameters
+    ----------
+    keys
+        uint8 of shape (n, 32).
+
+    Returns
+    -------
+    first, number
+        int64 of shape (m,), ascending: where each of the m distinct keys stands first; and int64
+        of shape (n,): a number from 0 to m - 1 that equal keys share.
+    """
+    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
+    _, first, number = np.unique(whole, return_index=True, return_inverse=True)
+    return np.sort(first).astype(np.int64), number.astype(np.int64)
 
 
 def read_image(path: Path, key: bytes | None) -> bytes:
