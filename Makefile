@@ -7,10 +7,13 @@ PYTHON   ?= python3
 
 VENV      := .venv
 HEADSTART  = $(VENV)/bin/headstart
-FLAGS      = --out "$(OUT)" $(if $(BACKBONE),--backbone "$(BACKBONE)") $(ARGS)
+FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
 LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+# Through the environment, so that a folder's name may hold any character.
+export DATA OUT BACKBONE
 
 .DEFAULT_GOAL := help
 .PHONY: help features heads test lint bench lock clean
@@ -21,10 +24,10 @@ help: ## this list
 	@echo 'variables: DATA=digits|FOLDER|FILE.csv|FILE.parquet  OUT=runs  BACKBONE=resnet50  ARGS="--pooling max ..."'
 
 features: $(VENV)/base ## stage one: run the frozen backbone once over DATA and keep its features
-	@$(HEADSTART) features "$(DATA)" $(FLAGS)
+	@$(HEADSTART) features "$$DATA" $(FLAGS)
 
 heads: $(VENV)/base ## stage two: train many heads on the features (makes those that are missing)
-	@$(HEADSTART) heads "$(DATA)" $(FLAGS)
+	@$(HEADSTART) heads "$$DATA" $(FLAGS)
 
 test: lint ## lint, type-check and run the tests
 	@$(VENV)/bin/python -m pytest

@@ -98,6 +98,10 @@ class FileIndex:
             self._entries[path] = entry
             self._changed = True
 
+    def discard(self, path: bytes) -> None:
+        """Forget a file, whose bytes turned out not to be those remembered."""
+        self._changed |= self._entries.pop(path, None) is not None
+
     def save(self) -> None:
         """Write the index if it changed: whole or not at all. What is there is replaced.
 

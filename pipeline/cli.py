@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -16,16 +17,21 @@ from pipeline import options
 from pipeline.config import PredictConfig
 from pipeline.errors import PipelineError
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command and leave with its exit code: 0, 1, 2 or 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may hold any byte: what came in goes out.
+            stream.reconfigure(errors="surrogateescape")
     try:
         sys.exit(command(standalone_mode=False))
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _leave("interrupted; what was computed is kept, and the next run goes on", INTERRUPTED)
+        # One signal is enough: a second one would end the process before it has said so.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _leave("interrupted; features that were computed are kept, the next run goes on", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -80,12 +86,13 @@ def heads(as_json: bool, **flags: Any) -> None:
     """
     from pipeline.report.progress import ProgressReport
     from pipeline.report.stage_two import heads_json, heads_text, write_run
-    from pipeline.stage_two import train_heads
+    from pipeline.stage_two import save_best, train_heads
 
     config = options.heads_config(flags)
     with ProgressReport() as progress:
         trained = train_heads(config, progress)
     write_run(trained)
+    save_best(trained)
     click.echo(json.dumps(heads_json(trained)) if as_json else heads_text(trained, sys.argv[0]))
     sys.exit(2 if config.features.strict and trained.features.rejects else 0)
 
@@ -120,10 +127,11 @@ def predict(as_json: bool, strict: bool, **flags: Any) -> None:
 def status(out: Path, as_json: bool) -> None:
     """Tell what the cache holds: stores, their rows, bytes and recipes."""
     from pipeline.report.stores import status_json, status_text
-    from pipeline.stores import look
+    from pipeline.stores import find_stores, look
 
-    stores = look(out)
-    click.echo(json.dumps(status_json(stores)) if as_json else status_text(stores))
+    stores = find_stores(out)
+    shown, broken = look(stores), stores.broken
+    click.echo(json.dumps(status_json(shown, broken)) if as_json else status_text(shown, broken))
 
 
 @command.command()
@@ -132,9 +140,9 @@ def status(out: Path, as_json: bool) -> None:
 def verify(out: Path, as_json: bool) -> None:
     """Check every byte of the cache against its digests; exit with 1 where one is wrong."""
     from pipeline.report.stores import verify_json, verify_text
-    from pipeline.stores import check
+    from pipeline.stores import check, find_stores
 
-    found = check(out)
+    found = check(find_stores(out))
     click.echo(json.dumps(verify_json(found)) if as_json else verify_text(found))
     sys.exit(1 if found.findings else 0)
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class ExtractionPlanned:
-    """Known before the first image is decoded: rows to compute, and rows in the cache already."""
+    """Known before the first image is decoded: images to decode, and rows in the cache already."""
 
     new: int
     reused: int

@@ -25,9 +25,9 @@ from pipeline.errors import UsageError
 from pipeline.heads.base import Features, FittedHead, HeadSpec, Tensors, softmax
 from pipeline.heads.container import ContainerError, read_members, write_members
 from pipeline.heads.fitted import restore
-from pipeline.heads.size import size_of
 
 SCHEMA = 1
+SOURCES = ("imagenet", "random", "file")
 
 _T = TypeVar("_T")
 _MAX_HEADER = 1 << 16
@@ -54,6 +54,11 @@ class HeadWeights:
     source: str
     name: str = ""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # Whatever else it said would be taken for a path, and read.
+        if self.source not in SOURCES:
+            raise ValueError(f"the weights are from {self.source!r:.40}, not {', '.join(SOURCES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +111,6 @@ class HeadFile:
         """Length of the feature rows it takes."""
         return self.head.dims
 
-    @property
-    def parameters(self) -> int:
-        """Floating-point numbers it keeps."""
-        return size_of(self.head)[0]
-
     def logits(self, features: Features) -> NDArray[np.float32]:
         """Score ``(n, dims)`` rows of any float dtype: ``(n, classes)`` float32."""
         return self.head.logits(features)
@@ -118,10 +118,6 @@ class HeadFile:
     def probabilities(self, features: Features) -> NDArray[np.float32]:
         """Probability of each class: ``softmax(logits / temperature)``, float32."""
         return softmax(self.logits(features), self.temperature).astype(np.float32)
-
-    def labels(self, features: Features) -> list[str]:
-        """Name the most probable class of each row."""
-        return [self.classes[i] for i in self.logits(features).argmax(axis=1)]
 
 
 def save_head(path: Path, head_file: HeadFile) -> int:
@@ -244,6 +240,8 @@ def _recipe(fields: dict[str, Any], digest: str) -> FeatureRecipe:
     """Build the recipe, which must have every field, each of its type, and the digest given."""
     known = {f.name: type(getattr(_ANY_RECIPE, f.name)) for f in dataclasses.fields(FeatureRecipe)}
     values = {name: _entry(fields, name, kind) for name, kind in known.items()}
+    if values["size"] < 1:
+        raise ValueError(f"the recipe of its features is for images of size {values['size']}")
     recipe = FeatureRecipe(**values)
     if json.loads(recipe.canonical()) != fields or recipe.digest != digest:
         raise ValueError("the recipe of its features is not one that this version knows")

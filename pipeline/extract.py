@@ -16,7 +16,7 @@ from pipeline.config import usable_cores
 from pipeline.engines.base import Engine
 from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer, RowsKept, ignore
 from pipeline.images.batches import DecodedBatch, Source, decoded_batches
-from pipeline.images.decode import Resize
+from pipeline.images.decode import Resize, Undecodable
 from pipeline.images.hashing import distinct
 
 
@@ -29,14 +29,14 @@ class Extraction:
     new, reused
         Rows computed now, and rows that were in the store already; one a distinct image.
     failures
-        ``(position among the sources, reason)`` of those that could not be decoded.
+        ``(position among the sources, error)`` of those that gave no row.
     startup, seconds
         Seconds until the network was ready, and from then until the last shard was committed.
     """
 
     new: int
     reused: int
-    failures: tuple[tuple[int, str], ...]
+    failures: tuple[tuple[int, Undecodable], ...]
     startup: float
     seconds: float
 
@@ -103,7 +103,7 @@ def extract(job: Job) -> Extraction:
         job.store.refresh()
         job.facts.refresh()
         plan = _plan(job)
-        job.observe(ExtractionPlanned(new=int(plan.features.sum()), reused=plan.reused))
+        job.observe(ExtractionPlanned(new=len(plan.positions), reused=plan.reused))
         batches = decoded_batches(
             [job.sources[i] for i in plan.positions],
             [job.keys[i].tobytes() for i in plan.positions],
@@ -131,7 +131,7 @@ def _mask(positions: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
 
 def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
     engine: Engine | None = None
-    failures: list[tuple[int, str]] = []
+    failures: list[tuple[int, Undecodable]] = []
     new = 0
     began = ready = time.monotonic()
 
@@ -144,7 +144,7 @@ def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
         RowBuffer(job.store, max_seconds=job.commit_seconds, on_commit=kept) as feature_rows,
     ):
         for batch in batches:
-            failures += [(int(plan.positions[i]), reason) for i, reason in batch.failures]
+            failures += [(int(plan.positions[i]), error) for i, error in batch.failures]
             here = np.asarray(batch.positions, np.int64)
             keys = job.keys[plan.positions[here]]
             lacking = plan.features[here]
@@ -152,12 +152,19 @@ def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
                 if engine is None:
                     engine = job.make_engine()
                     ready = time.monotonic()
-                feature_rows.add(keys[lacking], engine(batch.pixels()[lacking]))
-                new += int(lacking.sum())
+                rows = engine(batch.pixels()[lacking])
+                finite = np.isfinite(rows).all(axis=1)
+                failures += [
+                    (int(i), Undecodable("its features are not finite numbers"))
+                    for i in plan.positions[here][lacking][~finite]
+                ]
+                if finite.any():
+                    feature_rows.add(keys[lacking][finite], rows[finite])
+                new += int(finite.sum())
             lacking = plan.facts[here]
             if lacking.any():
-                rows = np.stack([image.facts.pack() for image in batch.images])
-                fact_rows.add(keys[lacking], rows[lacking])
+                facts = np.stack([image.facts.pack() for image in batch.images])
+                fact_rows.add(keys[lacking], facts[lacking])
             job.observe(BatchDone(images=len(here), rejected=len(batch.failures)))
     return Extraction(new, plan.reused, tuple(failures), ready - began, time.monotonic() - ready)
 

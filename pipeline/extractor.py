@@ -21,6 +21,8 @@ from pipeline.engines.pooling import dims_of
 from pipeline.errors import UsageError
 from pipeline.extract import Job, extract
 from pipeline.images.batches import Source
+from pipeline.images.colour import to_rgb
+from pipeline.images.formats import Undecodable
 from pipeline.images.hashing import hash_files
 from pipeline.images.rejects import Reject
 
@@ -115,8 +117,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             )
         )
         if done.failures:
-            position, reason = done.failures[0]
-            raise UsageError(f"image {position} ({_name(sources[position])}): {reason}")
+            position, error = done.failures[0]
+            raise UsageError(f"image {position} ({_name(sources[position])}): {error}")
         return np.require(store.read(keys), np.float32, "W")
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
@@ -172,8 +174,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             raise UsageError("no images to transform: X is empty")
         paths = [item for item in items if isinstance(item, Path)]
         index = FileIndex.load(Path(self.out) / "files" / "extractor")
-        hashed = iter(hash_files(paths, index))
-        index.save()
+        try:
+            hashed = iter(hash_files(paths, index))
+        finally:
+            index.save()
         keys = [
             next(hashed) if isinstance(item, Path) else hashlib.sha256(item).digest()
             for item in items
@@ -200,17 +204,19 @@ def _source(item: Any) -> Source:
     """Return a path as it is, and an image in memory as a lossless file."""
     if isinstance(item, str | os.PathLike):
         return Path(item)
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    if isinstance(item, np.ndarray) and item.dtype == np.uint8:
-        item = Image.fromarray(item)
-    if not isinstance(item, Image.Image):
-        raise UsageError(
-            f"X holds a {type(item).__name__}; expected paths, PIL images or uint8 arrays"
-        )
+    try:
+        if isinstance(item, np.ndarray) and item.dtype == np.uint8:
+            item = Image.fromarray(item)
+        if not isinstance(item, Image.Image):
+            raise TypeError(f"a {type(item).__name__} is none")
+        upright = to_rgb(ImageOps.exif_transpose(item))
+    except (OSError, TypeError, ValueError, Undecodable) as error:
+        raise UsageError(f"X must hold paths, PIL images or uint8 arrays: {error}") from error
     # Level 0 stores instead of compressing: the bytes, and so the key, depend on no zlib version.
     buffer = io.BytesIO()
-    item.save(buffer, "PNG", compress_level=0)
+    upright.save(buffer, "PNG", compress_level=0)
     return buffer.getvalue()
 
 

@@ -43,7 +43,10 @@ batch_size = _option(
 
 features_options = _all(
     out,
-    _option("--backbone", "Network that turns an image into a row.  [default: resnet50]"),
+    _option(
+        "--backbone",
+        "resnet50, efficientnet-lite0 or another of keras.applications.  [default: resnet50]",
+    ),
     _option(
         "--weights", "imagenet, random (for tests only), or a weight file.  [default: imagenet]"
     ),
@@ -89,7 +92,9 @@ heads_options = _all(
     _option(
         "--heads",
         "Train these alone, such as logistic,mlp.  [default: all]",
-        callback=lambda _, __, names: tuple(names.split(",")) if names else (),
+        callback=lambda _, __, names: (
+            tuple(name.strip() for name in names.split(",")) if names else ()
+        ),
     ),
     click.option(
         "--no-holdout",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.assemble import Assembly, assemble
 from pipeline.config import BackboneConfig, PredictConfig, usable_cores
 from pipeline.errors import UsageError
-from pipeline.events import BatchDone, ExtractionPlanned, Observer
+from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer
 from pipeline.export import HeadFile, load_head
 from pipeline.images.batches import decoded_batches
 from pipeline.images.find import find_images
@@ -64,7 +64,13 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     assembly = _assembly_of(head, config)
     paths, rejects = _image_files(config.images)
     observe(ExtractionPlanned(new=len(paths), reused=0))
+    if head.weights.source == "random":
+        observe(Notice("this head was trained on features of RANDOM weights: they mean nothing"))
     engine = assembly.engine()
+    if engine.dims != head.dims:
+        raise UsageError(
+            f"{config.head} takes rows of {head.dims} features and its backbone gives {engine.dims}"
+        )
     began = time.monotonic()
     used: list[Path] = []
     probabilities = []
@@ -73,7 +79,7 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     )
     with contextlib.closing(batches):
         for batch in batches:
-            rejects += [Reject(paths[i], None, reason) for i, reason in batch.failures]
+            rejects += [Reject(paths[i], None, str(error)) for i, error in batch.failures]
             if batch.positions:
                 used += [paths[i] for i in batch.positions]
                 probabilities.append(head.probabilities(engine(batch.pixels())))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, holdout, require_labels
+from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
 from pipeline.images.hashing import distinct
 
@@ -22,8 +24,8 @@ class Roles:
     Attributes
     ----------
     role
-        ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; empty for an image that is left out since it
-        is equal to, or grouped with, one that it would be scored on.
+        ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; empty for an image that is left out, since
+        its bytes are those of one that it would be scored on.
     groups
         int64 ``(n,)``: images of one number stay on one side of every fold.
     """
@@ -45,10 +47,11 @@ def assign_roles(
     seed: int,
     observe: Observer,
 ) -> Roles:
-    """Decide the use of each image, so that no image is scored by a head that saw it.
+    """Decide the use of each image, so that no image is scored by a head that saw its bytes.
 
-    A split of the user's is kept. Without a ``test`` split, the design's rule sets 20 % aside if
-    `set_aside`.
+    A split of the user's is kept. Without a ``test`` split, the design's rule sets 20 % of the
+    rest aside if `set_aside`; images of the user's ``val`` split, and what is grouped with them,
+    stay where they are.
 
     Parameters
     ----------
@@ -58,37 +61,40 @@ def assign_roles(
     Raises
     ------
     UsageError
-        A class is left with fewer training images than `folds`.
+        A class is left with fewer training images than `folds`, or no val image is left.
     """
     role = np.array(dataset.splits or ["train"] * len(keys), dtype="<U5")
-    groups = group_numbers(dataset, keys)
-    _tell_contradictions(dataset, keys, observe)
+    _, file = distinct(keys)
+    groups = _groups(dataset, file)
+    _tell_contradictions(dataset, file, observe)
+    doubles = _doubles(role, file)
+    if doubles.any():
+        observe(
+            Notice(
+                f"left out: {_images(int(doubles.sum()))} whose bytes are those of an image "
+                "of a later split (train, val, test)"
+            )
+        )
+        role[doubles] = ""
     if set_aside and not (role == "test").any():
-        _, labels = np.unique(np.array(dataset.labels), return_inverse=True)
-        chosen = holdout(keys, labels, dataset.groups, seed=seed, fraction=HOLDOUT_FRACTION)
-        role[chosen.mask] = "test"
-        if chosen.stratified:
-            observe(Notice("the holdout is stratified: chosen by hash alone it would miss a class"))
-    leaking = _leaking(role, groups)
-    if leaking.any():
-        count = int(leaking.sum())
-        observe(Notice(f"left out: {count} images equal to, or grouped with, images they score on"))
-        role[leaking] = ""
+        _set_aside(dataset, keys, role, groups, seed, observe)
+    if "val" in (dataset.splits or ()) and not (role == "val").any():
+        raise UsageError(f"every val image of {dataset.name} equals a test image; none is left")
     used = np.flatnonzero(role != "")
     require_labels(replace(dataset, splits=tuple(role)).take(used), folds)
     return Roles(role, groups)
 
 
-def group_numbers(dataset: Dataset, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _groups(dataset: Dataset, file: NDArray[np.int64]) -> NDArray[np.int64]:
     """Assign each image to a group that no fold may divide.
 
     Equal files are one group, and what the user grouped; groups that share a file are one.
 
-    Returns
-    -------
-    ndarray of int64, shape (n,)
+    Parameters
+    ----------
+    file
+        int64 ``(n,)``: equal numbers for equal files.
     """
-    _, file = distinct(keys)
     if dataset.groups is None:
         return file
     from scipy.sparse import coo_array
@@ -103,23 +109,56 @@ def group_numbers(dataset: Dataset, keys: NDArray[np.uint8]) -> NDArray[np.int64
     return component[file].astype(np.int64)
 
 
-def _leaking(role: NDArray[np.str_], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark train images grouped with val or test images, and val images grouped with test ones."""
-    tested, validated = groups[role == "test"], groups[role == "val"]
+def _set_aside(
+    dataset: Dataset,
+    keys: NDArray[np.uint8],
+    role: NDArray[np.str_],
+    groups: NDArray[np.int64],
+    seed: int,
+    observe: Observer,
+) -> None:
+    """Make ``test`` of 20 % of the images that are in no group with a val image."""
+    assert dataset.labels is not None
+    free = np.flatnonzero((role == "train") & ~np.isin(groups, groups[role == "val"]))
+    _, labels = np.unique(np.array(dataset.labels)[free], return_inverse=True)
+    names = None if dataset.groups is None else _names(dataset.groups, groups)[free].tolist()
+    chosen = holdout(keys[free], labels, names, seed=seed, fraction=HOLDOUT_FRACTION)
+    role[free[chosen.mask]] = "test"
+    if chosen.stratified:
+        observe(Notice("the holdout is stratified: chosen by hash alone it would miss a class"))
+
+
+def _names(user_groups: Sequence[str], groups: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Name each group by the smallest of the user's names in it: the user's own, mostly."""
+    names = np.array(user_groups)
+    order = np.lexsort((names, groups))
+    _, start, number = np.unique(groups[order], return_index=True, return_inverse=True)
+    named = np.empty_like(names)
+    named[order] = names[order][start][number]
+    return named
+
+
+def _doubles(role: NDArray[np.str_], file: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark train images equal to val or test images, and val images equal to test ones."""
+    tested, validated = file[role == "test"], file[role == "val"]
     scored = np.union1d(tested, validated)
-    leaking = (role == "train") & np.isin(groups, scored)
-    return np.asarray(leaking | ((role == "val") & np.isin(groups, tested)), dtype=bool)
+    double = (role == "train") & np.isin(file, scored)
+    return np.asarray(double | ((role == "val") & np.isin(file, tested)), dtype=bool)
 
 
-def _tell_contradictions(dataset: Dataset, keys: NDArray[np.uint8], observe: Observer) -> None:
+def _tell_contradictions(dataset: Dataset, file: NDArray[np.int64], observe: Observer) -> None:
     """Tell of equal files under different labels: at least one of them is wrong."""
     assert dataset.labels is not None
-    owners: dict[bytes, list[int]] = defaultdict(list)
-    for position, key in enumerate(keys):
-        owners[key.tobytes()].append(position)
+    owners: dict[int, list[int]] = defaultdict(list)
+    for position, number in enumerate(file.tolist()):
+        owners[number].append(position)
     contradicting = [same for same in owners.values() if len({dataset.labels[i] for i in same}) > 1]
     for same in contradicting[:3]:
-        paths = " and ".join(str(dataset.paths[i]) for i in same[:3])
-        observe(Notice(f"the same image under different labels: {paths}"))
+        told = " and ".join(f"{dataset.paths[i]} ({dataset.labels[i]})" for i in same[:3])
+        observe(Notice(f"the same image under different labels: {told}"))
     if len(contradicting) > 3:
         observe(Notice(f"{len(contradicting) - 3} more images stand under different labels"))
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
 from pipeline.extract import Job, extract
-from pipeline.images.hashing import hash_files
-from pipeline.images.rejects import Reject, write_rejects
+from pipeline.images.formats import Transient, Undecodable
+from pipeline.images.hashing import hash_files, with_keys
+from pipeline.images.rejects import Reject, read_rejects, write_rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,19 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         if config.data == DEMO
         else assemble(config.backbone)
     )
-    positions, keys, unreadable = _keys(dataset, index_file(config.out, config.data))
+    index = FileIndex.load(index_file(config.out, config.data))
+    positions, keys, unreadable = _keys(dataset, index)
+    strays = with_keys(dataset.rejects, index)
     store, facts = assembly.stores(config.out)
-    for damaged in (*store.check(), *facts.check()):
-        observe(Notice(f"{damaged}; set aside, its rows are computed again"))
+    for finding in (*store.check(), *facts.check()):
+        observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
+    # What could not be decoded by this recipe's rule cannot be today: it is not read again.
+    hopeless = {r.key: r.reason for r in read_rejects(store.folder) if r.key is not None}
+    hopeful = np.array([key.tobytes() not in hopeless for key in keys], bool)
     done = extract(
         Job(
-            sources=[dataset.paths[i] for i in positions],
-            keys=keys,
+            sources=[dataset.paths[i] for i in positions[hopeful]],
+            keys=keys[hopeful],
             store=store,
             facts=facts,
             resize=assembly.resize,
@@ -105,13 +112,17 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
             commit_seconds=config.commit_seconds,
         )
     )
-    undecodable = {keys[i].tobytes(): reason for i, reason in done.failures}
-    usable = np.array([key.tobytes() not in undecodable for key in keys], bool)
+    failed = {keys[hopeful][i].tobytes(): error for i, error in done.failures}
+    for i, error in done.failures:
+        if isinstance(error, Transient):
+            index.discard(os.fsencode(dataset.paths[positions[hopeful][i]].absolute()))
+    index.save()
+    usable = hopeful & np.array([key.tobytes() not in failed for key in keys], bool)
     rejects = (
-        *dataset.rejects,
+        *strays,
         *unreadable,
         *(
-            Reject(dataset.paths[i], key.tobytes(), undecodable[key.tobytes()])
+            _reject(dataset.paths[i], key.tobytes(), hopeless, failed)
             for i, key in zip(positions[~usable], keys[~usable], strict=True)
         ),
     )
@@ -143,16 +154,27 @@ def index_file(out: Path, data: str) -> Path:
 
 
 def _keys(
-    dataset: Dataset, remembered: Path
+    dataset: Dataset, index: FileIndex
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
     """Hash what changed since the last run: keys of what can be read, and the rest."""
-    index = FileIndex.load(remembered)
-    hashed = hash_files(dataset.paths, index)
-    index.save()
+    try:
+        hashed = hash_files(dataset.paths, index)
+    finally:
+        index.save()  # also on Ctrl-C: what was hashed need not be read again
     good = [(i, key) for i, key in enumerate(hashed) if isinstance(key, bytes)]
     positions = np.array([i for i, _ in good], np.int64)
     keys = np.frombuffer(b"".join(key for _, key in good), np.uint8).reshape(-1, 32)
     return positions, keys, tuple(r for r in hashed if isinstance(r, Reject))
+
+
+def _reject(
+    path: Path, key: bytes, hopeless: Mapping[bytes, str], failed: Mapping[bytes, Undecodable]
+) -> Reject:
+    """Say why an image is not used; a failure that may pass is not held against its bytes."""
+    if key in hopeless:
+        return Reject(path, key, hopeless[key])
+    error = failed[key]
+    return Reject(path, None if isinstance(error, Transient) else key, str(error))
 
 
 def _ensure_writable(out: Path) -> None:

@@ -95,7 +95,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         observe,
     )
     folder, created = _new_folder(config.features.out / "heads")
-    heads = Heads(
+    return Heads(
         config=config,
         features=features,
         classes=tuple(map(str, classes)),
@@ -105,8 +105,17 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         created=created,
         environment=provenance() | {"scikit-learn": version("scikit-learn")},
     )
+
+
+def save_best(heads: Heads) -> None:
+    """Write the best head into the run's folder, where the leaderboard lies already.
+
+    Raises
+    ------
+    HeadError
+        It is larger than a head file can be.
+    """
     save_head(heads.head_file, _head_of(heads))
-    return heads
 
 
 def _head_of(heads: Heads) -> HeadFile:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import FeatureStore
+from cache import CacheError, FeatureStore
 from cache.integrity import Finding
 from pipeline.errors import UsageError
 from pipeline.images.rejects import read_rejects
@@ -21,7 +21,7 @@ class StoreStatus:
     ----------
     folder
         Where it is.
-    rows, dims, nbytes, shards
+    rows, dims, bytes, shards
         Its size; dims is None while it is empty.
     rejected
         Files on its list of rejects.
@@ -32,7 +32,7 @@ class StoreStatus:
     folder: Path
     rows: int
     dims: int | None
-    nbytes: int
+    bytes: int
     shards: int
     rejected: int
     recipe: dict[str, Any]
@@ -56,38 +56,60 @@ class Verified:
     findings: tuple[tuple[Path, Finding], ...]
 
 
-def look(out: Path) -> tuple[StoreStatus, ...]:
-    """Tell what each store below `out` holds; reads headers and keys, no features.
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores below a folder.
+
+    Attributes
+    ----------
+    good
+        Those that could be opened.
+    broken
+        ``(folder, why)`` of those that could not.
+    """
+
+    good: tuple[FeatureStore, ...]
+    broken: tuple[tuple[Path, str], ...]
+
+
+def find_stores(out: Path) -> Stores:
+    """Open every store below `out`.
 
     Raises
     ------
     UsageError
-        `out` is not there.
+        `out` is no folder.
     """
-    return tuple(_status(store) for store in _stores(out))
-
-
-def check(out: Path) -> Verified:
-    """Check every byte of every shard below `out`, whether it was checked before or not.
-
-    Nothing is moved or changed: the next ``features`` or ``heads`` sets aside what is damaged and
-    computes it again.
-
-    Raises
-    ------
-    UsageError
-        `out` is not there.
-    """
-    stores = _stores(out)
-    findings = tuple((store.folder, finding) for store in stores for finding in store.verify())
-    return Verified(sum(s.shards for s in stores), sum(s.rows for s in stores), findings)
-
-
-def _stores(out: Path) -> list[FeatureStore]:
     if not out.is_dir():
-        raise UsageError(f"there is no folder {out}; name the one that --out named")
-    recipes = [*out.glob("features/*/recipe.json"), *out.glob("images/*/recipe.json")]
-    return [FeatureStore.at(recipe.parent) for recipe in sorted(recipes)]
+        raise UsageError(f"{out} is no folder; name the one that --out named")
+    good: list[FeatureStore] = []
+    broken: list[tuple[Path, str]] = []
+    for folder in sorted([*out.glob("features/*/"), *out.glob("images/*/")]):
+        try:
+            good.append(FeatureStore.at(folder))
+        except CacheError as error:
+            broken.append((folder, str(error)))
+    return Stores(tuple(good), tuple(broken))
+
+
+def look(stores: Stores) -> tuple[StoreStatus, ...]:
+    """Tell what each store holds; reads headers and keys, no features."""
+    return tuple(_status(store) for store in stores.good)
+
+
+def check(stores: Stores) -> Verified:
+    """Check every byte of every shard, whether it was checked before or not.
+
+    Nothing is moved or changed: the next ``features`` or ``heads`` sets aside what is damaged, and
+    computes again what its data need.
+    """
+    broken = [(folder, Finding("recipe.json", why, None)) for folder, why in stores.broken]
+    damaged = [(store.folder, finding) for store in stores.good for finding in store.verify()]
+    return Verified(
+        shards=sum(store.shards for store in stores.good),
+        rows=sum(store.rows for store in stores.good),
+        findings=(*broken, *damaged),
+    )
 
 
 def _status(store: FeatureStore) -> StoreStatus:
@@ -96,7 +118,7 @@ def _status(store: FeatureStore) -> StoreStatus:
         folder=store.folder,
         rows=store.rows,
         dims=store.dims,
-        nbytes=store.nbytes,
+        bytes=store.nbytes,
         shards=store.shards,
         rejected=len(read_rejects(store.folder)),
         recipe=recorded["recipe"],

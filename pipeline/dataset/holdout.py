@@ -32,6 +32,21 @@ class Holdout:
     stratified: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many images of each class each unit has: a row for each pair that there is, by unit."""
+
+    unit: Integers
+    label: Integers
+    images: Integers
+    starts: npt.NDArray[np.intp]
+
+    def of_unit(self, row: int) -> slice:
+        """Return the rows of the unit that has this row."""
+        unit = self.unit[row]
+        return slice(self.starts[unit], self.starts[unit + 1])
+
+
 def holdout(
     keys: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer],
@@ -65,12 +80,14 @@ def holdout(
     units, unit_of = _numbered(members)
     order = [_hash(unit, seed, grouped=groups is not None) for unit in units]
     chosen = np.array([h < fraction * 2**64 for h in order], dtype=bool)
-    counts = _counts(labels, unit_of, len(units))
-    stratified = bool(((counts[chosen].sum(0) == 0) | (counts[~chosen].sum(0) == 0)).any())
+    classes, label_of = np.unique(labels, return_inverse=True)
+    mask = chosen[unit_of]
+    sides = [np.bincount(label_of[side], minlength=len(classes)) for side in (mask, ~mask)]
+    stratified = not np.all(sides)
     if stratified:
         ranked = np.argsort(np.array(order, np.uint64), kind="stable")
-        chosen = _stratified(counts, ranked, fraction)
-    return Holdout(chosen[unit_of], stratified)
+        mask = _stratified(_count(unit_of, label_of), ranked, fraction)[unit_of]
+    return Holdout(mask, stratified)
 
 
 def _encoded(group: str) -> bytes:
@@ -89,34 +106,46 @@ def _hash(unit: bytes, seed: int, *, grouped: bool) -> int:
     return int.from_bytes(hashlib.sha256(text + unit).digest()[:8])
 
 
-def _counts(labels: npt.NDArray[np.integer], unit_of: Integers, units: int) -> Integers:
-    """Count the images of each class in each unit: shape (units, classes)."""
-    classes, label_of = np.unique(labels, return_inverse=True)
-    counts = np.zeros((units, len(classes)), np.int64)
-    np.add.at(counts, (unit_of, label_of), 1)
-    return counts
+def _count(unit_of: Integers, label_of: npt.NDArray[np.integer]) -> _Counts:
+    classes = int(label_of.max()) + 1
+    pairs, images = np.unique(unit_of * classes + label_of, return_counts=True)
+    unit, label = np.divmod(pairs, classes)
+    starts = np.searchsorted(unit, np.arange(int(unit_of.max()) + 2))
+    return _Counts(unit, label, images, starts)
 
 
-def _stratified(counts: Integers, order: npt.NDArray[np.intp], fraction: float) -> Mask:
-    chosen = np.zeros(len(counts), dtype=bool)
-    left = counts.sum(0)
+def _stratified(counts: _Counts, order: npt.NDArray[np.intp], fraction: float) -> Mask:
+    units = len(order)
+    chosen = np.zeros(units, dtype=bool)
+    rank = np.empty(units, np.int64)
+    rank[order] = np.arange(units)
+    left = np.bincount(counts.label, counts.images).astype(np.int64)
+    held = np.zeros_like(left)
     targets = np.maximum(1, np.round(fraction * left)).astype(np.int64)
+    rows = np.lexsort((rank[counts.unit], counts.label))
+    edges = np.searchsorted(counts.label[rows], np.arange(len(left) + 1))
+
+    def take(row: int) -> bool:
+        """Set a unit aside unless that would empty a class in training."""
+        own = counts.of_unit(row)
+        label, images = counts.label[own], counts.images[own]
+        if (left[label] <= images).any():
+            return False
+        left[label] -= images
+        held[label] += images
+        chosen[counts.unit[row]] = True
+        return True
+
     for c in np.argsort(left, kind="stable"):
-        candidates = [int(u) for u in order if counts[u, c] and not chosen[u]]
-        for unit in candidates:
-            missing = int(targets[c] - counts[chosen, c].sum())
-            # Only what brings the class nearer to its share, and empties no class in training.
-            if counts[unit, c] < 2 * missing and _spares(left, counts[unit]):
-                chosen[unit] = True
-                left = left - counts[unit]
-        if not counts[chosen, c].sum():
-            small = sorted(candidates, key=lambda u: int(counts[u, c]))
-            last = next((u for u in small if _spares(left, counts[u])), None)
-            if last is not None:
-                chosen[last] = True
-                left = left - counts[last]
+        candidates = rows[edges[c] : edges[c + 1]]
+        candidates = candidates[~chosen[counts.unit[candidates]]]
+        for row in candidates:
+            if held[c] >= targets[c]:
+                break
+            # Only what brings the class nearer to its share.
+            if counts.images[row] < 2 * (targets[c] - held[c]):
+                take(row)
+        if not held[c]:
+            small = candidates[np.argsort(counts.images[candidates], kind="stable")]
+            any(take(row) for row in small)
     return chosen
-
-
-def _spares(left: Integers, taken: Integers) -> bool:
-    return bool(((left - taken)[taken > 0] > 0).all())

@@ -46,9 +46,9 @@ def load_table(file: Path) -> Dataset:
         path = _path(file, where, row)
         found = {name: _value(file, where, row, name) for name in used}
         split = _split(file, where, found["split"]) if "split" in used else None
-        reason = unusable(os.fspath(path))
-        if reason is not None:
-            rejects.append(Reject(path, None, reason))
+        reject = unusable(os.fspath(path))
+        if reject is not None:
+            rejects.append(reject)
             continue
         paths.append(path)
         for name in used:

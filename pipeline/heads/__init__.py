@@ -10,7 +10,7 @@ from pipeline.heads.base import (
 )
 from pipeline.heads.fitted import restore
 from pipeline.heads.registry import HEADS, default_specs, trainer
-from pipeline.heads.size import HeadSize, mlp_parameters, size_of
+from pipeline.heads.size import HeadSize, mlp_parameters, size_of, training_bytes
 
 __all__ = [
     "HEADS",
@@ -26,4 +26,5 @@ __all__ = [
     "size_of",
     "softmax",
     "trainer",
+    "training_bytes",
 ]

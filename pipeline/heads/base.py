@@ -56,8 +56,8 @@ class HeadSpec:
         return " ".join((self.head, *told))
 
     def plain(self) -> dict[str, Any]:
-        """Turn the settings into JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dict(self.settings)))
+        """Turn the settings into JSON values; a ValueError where a number is not finite."""
+        plain: dict[str, Any] = json.loads(json.dumps(dict(self.settings), allow_nan=False))
         return plain
 
 
@@ -129,6 +129,9 @@ class Trainer(Protocol):
     @property
     def probabilistic(self) -> bool:
         """Whether the softmax of the logits is a probability by training (temperature 1)."""
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of the tensors of a head fitted on so many rows, known before the fit."""
 
     def fit(
         self,

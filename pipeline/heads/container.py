@@ -21,6 +21,8 @@ TENSORS = "tensors.safetensors"
 MAX_FACTS = 16 << 20
 MAX_TENSORS = (2 << 30) - (32 << 20)
 """Below two gibibytes a zip needs no extension of the format, and none is read."""
+MAX_HEAD = MAX_TENSORS - (1 << 16)
+"""Bytes of tensors that fit, whatever their names and shapes take in front of them."""
 
 _DIRECTORY_END = struct.Struct("<4s4H2LH")
 _MAX_DIRECTORY = 1024

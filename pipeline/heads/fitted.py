@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.heads.base import UNSEEN, Features, FittedHead, Tensors, check_rows
 
-BLOCK = 1024
-"""Query rows that are compared with all kept rows at once: bounds the memory of a prediction."""
+CELLS = 1 << 23
+"""Cosines computed at once, of some queries with all kept rows: bounds a prediction's memory."""
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,18 @@ class NeighboursHead:
         return int(self.rows.shape[1])
 
     def logits(self, features: Features) -> NDArray[np.float32]:
-        """Score rows, ``BLOCK`` at a time."""
+        """Score rows, as many at a time as ``CELLS`` allows."""
         queries = check_rows(features, self.dims)
         votes = np.zeros((len(queries), self.n_classes), dtype=np.float32)
-        for start in range(0, len(queries), BLOCK):
-            block = slice(start, start + BLOCK)
+        step = max(1, CELLS // len(self.rows))
+        for start in range(0, len(queries), step):
+            block = slice(start, start + step)
             votes[block] = self._votes(unit_rows(queries[block]))
         return np.log((votes + 1 / self.n_classes) / (self.k + 1)).astype(np.float32)
 
     def _votes(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         cosines = queries @ self.rows.T
-        nearest = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
+        nearest = np.argpartition(cosines, -self.k, axis=1)[:, -self.k :]
         one_hot = np.eye(self.n_classes, dtype=np.float32)
         return np.asarray(one_hot[self.labels[nearest]].sum(axis=1))
 

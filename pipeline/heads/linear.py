@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.heads.base import UNSEEN, Features, Fitted, Floats, Labels
 from pipeline.heads.fitted import CosineHead, LinearHead, unit_rows
 from pipeline.heads.scaling import Scaling
+from pipeline.heads.size import FLOAT32_BYTES
 
 MAX_ITERATIONS = 10_000
 DUAL_ITERATIONS = 2_000
@@ -27,6 +28,10 @@ class LogisticTrainer:
     C: float
     tol: float = 1e-4
     probabilistic: bool = True
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of weight and bias."""
+        return (dims + 1) * n_classes * FLOAT32_BYTES
 
     def fit(
         self,
@@ -50,6 +55,10 @@ class RidgeTrainer:
 
     alpha: float
     probabilistic: bool = False
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of weight and bias."""
+        return (dims + 1) * n_classes * FLOAT32_BYTES
 
     def fit(
         self,
@@ -78,6 +87,10 @@ class SvmTrainer:
 
     C: float
     probabilistic: bool = False
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of weight and bias."""
+        return (dims + 1) * n_classes * FLOAT32_BYTES
 
     def fit(
         self,
@@ -109,6 +122,10 @@ class CentroidTrainer:
 
     metric: str
     probabilistic: bool = False
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of the directions, or of weight and bias."""
+        return (dims + (self.metric != "cosine")) * n_classes * FLOAT32_BYTES
 
     def fit(
         self,

@@ -13,6 +13,7 @@ from pipeline.backbones.quiet import import_keras
 from pipeline.heads.base import Features, Fitted, Labels, log_softmax
 from pipeline.heads.fitted import MlpHead
 from pipeline.heads.scaling import Scaling
+from pipeline.heads.size import HeadSize, mlp_parameters
 from pipeline.heads.stopping import EarlyStopping, stopping_rows
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class MlpTrainer:
     stopping_fraction: float = 0.125
     probabilistic: bool = True
     _net: _Net | None = field(default=None, repr=False, compare=False)
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of weights and biases."""
+        return HeadSize(mlp_parameters(dims, self.hidden, n_classes)).bytes
 
     def fit(
         self,

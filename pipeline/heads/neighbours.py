@@ -8,6 +8,9 @@ import numpy as np
 
 from pipeline.heads.base import Features, Fitted, Labels
 from pipeline.heads.fitted import NeighboursHead, unit_rows
+from pipeline.heads.size import FLOAT32_BYTES
+
+INT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class NeighboursTrainer:
 
     k: int
     probabilistic: bool = False
+
+    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
+        """Bytes of the rows, their labels, and two numbers."""
+        return rows * (dims * FLOAT32_BYTES + INT32_BYTES) + 2 * INT32_BYTES
 
     def fit(
         self,

@@ -34,13 +34,17 @@ def trainer(spec: HeadSpec) -> Trainer:
     ------
     UsageError
         Where no head has that name or the head no such setting; near names are suggested. Also
-        where a setting without a default is missing.
+        where a setting without a default is missing, or one is not finite or no JSON value.
     """
     _check_known(spec.head)
     known = [name for name in inspect.signature(HEADS[spec.head]).parameters if name not in _INNER]
     for name in spec.settings:
         if name not in known:
             raise UsageError(f"the head {spec.head} has no setting {name!r}{_near(name, known)}")
+    try:
+        spec.plain()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the head {spec.name} has a setting that cannot be: {error}") from error
     try:
         return HEADS[spec.head](**spec.settings)
     except TypeError as error:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.heads.base import FittedHead
+from pipeline.heads.base import FittedHead, HeadSpec
 
 FLOAT32_BYTES = 4
 ADAM_MOMENTS = 2
@@ -48,6 +48,11 @@ def mlp_parameters(inputs: int, hidden: Sequence[int], classes: int) -> int:
     210372866
     """
     return sum((a + 1) * b for a, b in pairwise((inputs, *hidden, classes)))
+
+
+def training_bytes(spec: HeadSpec, parameters: int) -> int | None:
+    """Bytes of a network with the state that Adam trains it by; None where Adam trains nothing."""
+    return HeadSize(parameters).training_bytes if spec.head == "mlp" else None
 
 
 def size_of(head: FittedHead) -> tuple[int, int]:

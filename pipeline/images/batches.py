@@ -32,12 +32,12 @@ class DecodedBatch:
     images
         What decoding each of them gave, in the same order.
     failures
-        ``(position, reason)`` of those that could not.
+        ``(position, error)`` of those that could not.
     """
 
     positions: tuple[int, ...]
     images: tuple[Decoded, ...]
-    failures: tuple[tuple[int, str], ...]
+    failures: tuple[tuple[int, Undecodable], ...]
 
     def pixels(self) -> NDArray[np.uint8]:
         """Stack the resized pixels: uint8 ``(n, height, width, 3)``; n must not be zero."""
@@ -66,7 +66,7 @@ def decoded_batches(
         digest is a failure, so that no row is kept under another image's key. None checks nothing.
     """
     starts = iter(range(0, len(sources), batch_size))
-    pending: deque[list[tuple[int, Future[Decoded | str]]]] = deque()
+    pending: deque[list[tuple[int, Future[Decoded | Undecodable]]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
 
         def submit(start: int) -> None:
@@ -91,20 +91,20 @@ def decoded_batches(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _collect(batch: list[tuple[int, Future[Decoded | str]]]) -> DecodedBatch:
+def _collect(batch: list[tuple[int, Future[Decoded | Undecodable]]]) -> DecodedBatch:
     results = [(position, future.result()) for position, future in batch]
-    decoded = [(i, result) for i, result in results if not isinstance(result, str)]
+    decoded = [(i, result) for i, result in results if isinstance(result, Decoded)]
     return DecodedBatch(
         positions=tuple(i for i, _ in decoded),
         images=tuple(image for _, image in decoded),
-        failures=tuple((i, result) for i, result in results if isinstance(result, str)),
+        failures=tuple((i, result) for i, result in results if isinstance(result, Undecodable)),
     )
 
 
-def _decode_source(source: Source, key: bytes | None, resize: Resize) -> Decoded | str:
+def _decode_source(source: Source, key: bytes | None, resize: Resize) -> Decoded | Undecodable:
     """Decode one source, or say why that is not possible."""
     try:
         data = source if isinstance(source, bytes) else read_image(source, key)
         return decode(data, resize)
     except Undecodable as error:
-        return str(error)
+        return error

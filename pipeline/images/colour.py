@@ -21,7 +21,7 @@ _TO_8_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # round(v / 2
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image to RGB: alpha laid over white, 16 bits divided by 257.
+    """Convert a loaded image to RGB: alpha laid over white, 16 bits of grey divided by 257.
 
     Returns
     -------

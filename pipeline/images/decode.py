@@ -1,9 +1,12 @@
 """From a file's bytes to RGB pixels, or to a reason why not. Safe to call from many threads.
 
 Pillow's plugins are called directly and not through ``Image.open``, for three reasons: only the
-six formats can be reached whatever the bytes are, the limit on pixels is the one stated here and
-not a global that others may change, and no warning can come up (a filter for warnings belongs to
-the whole process, so threads must not touch it).
+six formats can be reached whatever the bytes are, the limit on pixels is `formats.check_size`'s,
+and no warning can come up (a filter for warnings belongs to the whole process, so threads must not
+touch it). Three plugins look at Pillow's own, global limit nevertheless: those for GIF and TIFF
+warn beyond it, so for them the limit is half as high as for the others; that for WebP refuses
+beyond its double, which is the limit here. A program that lowers ``Image.MAX_IMAGE_PIXELS`` thereby
+lowers the limits of these three, and may be warned.
 """
 
 from __future__ import annotations
@@ -19,40 +22,45 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
-from pipeline.images import jpeg, others, png, tiff
+from pipeline.images import jpeg, others, png, tiff, wide
 from pipeline.images.colour import to_rgb, upright
 from pipeline.images.facts import ImageFacts, facts_of
-from pipeline.images.formats import MAGIC_BYTES, Format, Undecodable, sniff, what_it_is_instead
+from pipeline.images.formats import (
+    MAGIC_BYTES,
+    MAX_PIXELS,
+    Format,
+    Transient,
+    Undecodable,
+    check_size,
+    sniff,
+    what_it_is_instead,
+)
 from pipeline.images.resize import Resize, resized
 
 __all__ = ["DECODER", "MAX_PIXELS", "Decoded", "Resize", "Undecodable", "decode", "load_rgb"]
 
-DECODER = "pillow-1"
+DECODER = "pillow-2"
 """Name of the rule from bytes to pixels; part of every recipe, changed whenever pixels change."""
-
-MAX_PIXELS = 178_956_970
-"""Images of more pixels are taken for decompression bombs (half a gigabyte of RGB)."""
 
 
 class _Reader(NamedTuple):
-    """How a format is checked and read, and its own limit on pixels."""
+    """How a format is checked and read."""
 
     tidy: Callable[[bytes], tuple[bytes, int]]
-    plugin: Callable[[io.BytesIO], Image.Image]
-    limit: int = MAX_PIXELS
+    plugin: Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
 _READERS: dict[Format, _Reader] = {
     "JPEG": _Reader(jpeg.tidy, JpegImagePlugin.JpegImageFile),
     "PNG": _Reader(png.tidy, PngImagePlugin.PngImageFile),
-    # Pillow's GIF plugin warns from half of the limit on, whatever the caller's own limit is.
-    "GIF": _Reader(others.tidy_gif, GifImagePlugin.GifImageFile, MAX_PIXELS // 2),
+    "GIF": _Reader(others.tidy_gif, GifImagePlugin.GifImageFile),
     "BMP": _Reader(others.tidy_bmp, BmpImagePlugin.BmpImageFile),
     "WEBP": _Reader(others.tidy_webp, WebPImagePlugin.WebPImageFile),
     "TIFF": _Reader(tiff.tidy, TiffImagePlugin.TiffImageFile),
@@ -88,11 +96,15 @@ def decode(data: bytes, resize: Resize) -> Decoded:
     Raises
     ------
     Undecodable
-        For whatever reason the bytes are not a whole, usable image.
+        For whatever reason the bytes are not a whole, usable image; `Transient` where memory
+        ran out.
     """
     image, mode, form = load_rgb(data)
-    facts = facts_of(image, mode, form)
-    return Decoded(np.asarray(resized(image, resize)), facts)
+    try:
+        facts = facts_of(image, mode, form)
+        return Decoded(np.asarray(resized(image, resize)), facts)
+    except MemoryError:
+        raise Transient(f"the {form} file needs more memory than there is") from None
 
 
 def load_rgb(data: bytes) -> tuple[Image.Image, str, Format]:
@@ -106,7 +118,8 @@ def load_rgb(data: bytes) -> tuple[Image.Image, str, Format]:
     Raises
     ------
     Undecodable
-        For whatever reason the bytes are not a whole, usable image.
+        For whatever reason the bytes are not a whole, usable image; `Transient` where memory
+        ran out.
     """
     if not data:
         raise Undecodable("the file is empty")
@@ -115,25 +128,27 @@ def load_rgb(data: bytes) -> tuple[Image.Image, str, Format]:
         raise Undecodable(f"the file {what_it_is_instead(data[:256])}")
     try:
         stream, orientation = _READERS[form].tidy(data)
-        image = _READERS[form].plugin(io.BytesIO(stream))
-        _check_size(image, form)
-        image.load()
+        image = _loaded(stream, form)
         return upright(to_rgb(image), orientation), image.mode, form
     except Undecodable:
         raise
     except MemoryError:
-        raise Undecodable(f"the {form} file needs more memory than there is") from None
+        raise Transient(f"the {form} file needs more memory than there is") from None
+    except Image.DecompressionBombError:
+        raise Undecodable(
+            f"the {form} file has more than the {MAX_PIXELS} pixels that are read "
+            "(a decompression bomb?)"
+        ) from None
     except Exception as error:
         # Pillow's plugins raise whatever their parsing runs into; each means the same to a user.
         reason = str(error) or type(error).__name__
         raise Undecodable(f"the {form} file cannot be decoded: {reason}") from error
 
 
-def _check_size(image: Image.Image, form: Format) -> None:
-    if min(image.size) < 1:
-        raise Undecodable(f"the {form} file says it is {image.width} x {image.height} pixels")
-    if image.width * image.height > _READERS[form].limit:
-        raise Undecodable(
-            f"the {form} file says it is {image.width} x {image.height} pixels, more than the "
-            f"{_READERS[form].limit} that are read (a decompression bomb?)"
-        )
+def _loaded(stream: bytes, form: Format) -> Image.Image:
+    plugin = _READERS[form].plugin
+    image = plugin(io.BytesIO(stream))
+    check_size(image.width, image.height, form)
+    low = wide.low_of(image)
+    image.load()
+    return image if low is None else wide.rounded(image, plugin(io.BytesIO(stream)), low)

@@ -130,7 +130,10 @@ def _digest(image: Image.Image) -> bytes:
     digest = hashlib.sha256(struct.pack("<II", *image.size))
     rows = max(1, _BAND_BYTES // (3 * image.width))
     for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        bottom = min(top + rows, image.height)
+        # Not cropped where it is whole: Pillow warns of crops of a hundred million pixels.
+        whole = rows >= image.height
+        band = image if whole else image.crop((0, top, image.width, bottom))
         digest.update(band.tobytes())
     return digest.digest()
 

@@ -7,6 +7,7 @@ asks for the size anyway). What is no regular file is never opened at all: a FIF
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pipeline.images.formats import MAGIC_BYTES, claims_image, sniff
 from pipeline.images.rejects import Reject
 
 _SYSTEM = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
+_OF_NOTHING = hashlib.sha256().digest()
 _SPECIAL = {
     stat.S_IFIFO: "is a FIFO, not a file",
     stat.S_IFSOCK: "is a socket, not a file",
@@ -124,28 +126,28 @@ def _visit(walk: _Walk, entry: os.DirEntry[str], folders: list[str]) -> None:
             walk.files.append(entry.path)
         else:
             walk.ignored += 1
-    elif entry.is_file(follow_symlinks=False) or (reason := unusable(entry.path)) is None:
+    elif entry.is_file(follow_symlinks=False) or (reject := unusable(entry.path)) is None:
         walk.files.append(entry.path)
     else:
-        walk.rejects.append(Reject(Path(entry.path), None, reason))
+        walk.rejects.append(reject)
 
 
-def unusable(path: str) -> str | None:
-    """Say why a path is no regular file with something in it; None if it is one. Opens nothing."""
+def unusable(path: str) -> Reject | None:
+    """Reject a path that is no regular file with something in it. Opens nothing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - called for plain strings, 100 000 times
     except OSError as error:
         if os.path.islink(path):  # noqa: PTH114
-            return "is a link that leads nowhere"
+            return Reject(Path(path), None, "is a link that leads nowhere")
         if isinstance(error, FileNotFoundError):
-            return "is not there"
-        return f"cannot be read: {error.strerror}"
+            return Reject(Path(path), None, "is not there")
+        return Reject(Path(path), None, f"cannot be read: {error.strerror}")
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFDIR:
-        return "is a folder, not a file"
+        return Reject(Path(path), None, "is a folder, not a file")
     if kind != stat.S_IFREG:
-        return _SPECIAL.get(kind, "is not a regular file")
-    return None if status.st_size else "is empty"
+        return Reject(Path(path), None, _SPECIAL.get(kind, "is not a regular file"))
+    return None if status.st_size else Reject(Path(path), _OF_NOTHING, "is empty")
 
 
 def _is_image(path: str) -> bool:

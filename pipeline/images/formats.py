@@ -7,6 +7,9 @@ from typing import Literal
 
 Format = Literal["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]
 
+MAX_PIXELS = 178_956_970
+"""Images of more pixels are taken for decompression bombs (half a gigabyte of RGB)."""
+
 MAGIC_BYTES = 32
 """How many first bytes of a file `sniff` looks at."""
 
@@ -14,11 +17,35 @@ _READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".di
 # Formats that are not read, whose files shall be told as rejects and not passed over in silence.
 _NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".ico", ".psd", ".svg", ".tga")
 _SUFFIXES = frozenset((*_READ, ".tif", ".tiff", *_NOT_READ, ".ppm", ".pgm", ".pbm"))
+# Pillow's plugins for these warn from half of the limit on, whatever the caller's own limit is.
+_FEWER: dict[Format, int] = {"GIF": MAX_PIXELS // 2, "TIFF": MAX_PIXELS // 2}
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 class Undecodable(Exception):
-    """The bytes are no image that can be used; the text is the reason, fit for a reject."""
+    """No image could be had; the text is the reason, fit for a reject.
+
+    Unless it is a `Transient`, the bytes are to blame, and the same bytes will fail again.
+    """
+
+
+class Transient(Undecodable):
+    """The file or the machine failed, not the image: says nothing about the bytes of its key.
+
+    The file could not be read, changed since it was hashed, or needed more memory than there was.
+    """
+
+
+def check_size(width: int, height: int, form: Format) -> None:
+    """Raise `Undecodable` for an image of no pixels, or of more than are read in its format."""
+    if min(width, height) < 1:
+        raise Undecodable(f"the {form} file says it is {width} x {height} pixels")
+    limit = _FEWER.get(form, MAX_PIXELS)
+    if width * height > limit:
+        raise Undecodable(
+            f"the {form} file says it is {width} x {height} pixels, more than the {limit} that "
+            "are read (a decompression bomb?)"
+        )
 
 
 def claims_image(name: str) -> bool:

@@ -6,24 +6,28 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import FileIndex
-from pipeline.images.formats import Undecodable
+from pipeline.images.formats import Transient
 from pipeline.images.rejects import Reject
 
 _CHUNK = 1 << 20
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_SLICE = 4096  # files handed to the pool at once, as each that waits there costs 2.5 KB
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_Read: TypeAlias = tuple[bytes, os.stat_result, int] | Reject  # digest, file, when looked at
 
 
-def hash_files(
-    paths: Sequence[Path], index: FileIndex, threads: int | None = None
-) -> list[bytes | Reject]:
+def hash_files(paths: Sequence[Path], index: FileIndex) -> list[bytes | Reject]:
     """Return the key of each file, reading only those that the index does not know.
 
     Parameters
@@ -31,9 +35,8 @@ def hash_files(
     paths
         Files; one that stands there twice is read once.
     index
-        Where digests are remembered, by absolute path. New ones are put; saving is the caller's.
-    threads
-        How many files are read at once; by default what suits disks and cores.
+        Where digests are remembered, by absolute path. New ones are put as they come, so that a
+        caller that saves it whatever happens keeps them after Ctrl-C too.
 
     Returns
     -------
@@ -58,18 +61,23 @@ def hash_files(
             unknown[name] = path
         else:
             results[name] = key
-    pool = ThreadPoolExecutor(threads or min(8, 2 + (os.cpu_count() or 1)), "hash")
-    try:
-        for name, read in zip(unknown, pool.map(_hash, unknown.values()), strict=True):
-            if isinstance(read, Reject):
-                results[name] = read
-            else:
-                digest, status, scanned_ns = read
-                index.put(name, status, digest, scanned_ns)
-                results[name] = digest
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for all the files
+    for name, read in _read_all(unknown):
+        if isinstance(read, Reject):
+            results[name] = read
+        else:
+            digest, status, scanned_ns = read
+            index.put(name, status, digest, scanned_ns)
+            results[name] = digest
     return [results[name] for name in names]
+
+
+def with_keys(rejects: Sequence[Reject], index: FileIndex) -> tuple[Reject, ...]:
+    """Give rejects the key of their file where it can be read after all, and has none yet."""
+    lacking = [i for i, reject in enumerate(rejects) if reject.key is None]
+    result = list(rejects)
+    for i, read in zip(lacking, hash_files([rejects[i].path for i in lacking], index), strict=True):
+        result[i] = replace(rejects[i], key=read.key if isinstance(read, Reject) else read)
+    return tuple(result)
 
 
 def distinct(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -96,26 +104,39 @@ def read_image(path: Path, key: bytes | None) -> bytes:
 
     Raises
     ------
-    Undecodable
+    Transient
         The file cannot be read, or its bytes are no longer those of the key.
     """
     try:
-        handle = os.open(path, _READ)
+        handle = os.open(path, _FLAGS)
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Undecodable("is not a regular file")
+                raise Transient("is not a regular file")
             data = file.read()
     except OSError as error:
-        raise Undecodable(_why(error)) from error
+        raise Transient(_why(error)) from error
+    except MemoryError:
+        raise Transient("needs more memory than there is") from None
     if key is not None and hashlib.sha256(data).digest() != key:
-        raise Undecodable("changed since it was hashed; run again")
+        raise Transient("changed since it was hashed; run again")
     return data
 
 
-def _hash(path: Path) -> tuple[bytes, os.stat_result, int] | Reject:
+def _read_all(files: Mapping[bytes, Path]) -> Iterator[tuple[bytes, _Read]]:
+    """Hash files in threads, as many as suit disks and cores, and yield results in order."""
+    left = iter(files.items())
+    pool = ThreadPoolExecutor(min(8, 2 + (os.cpu_count() or 1)), "hash")
+    try:
+        while some := dict(islice(left, _SLICE)):
+            yield from zip(some, pool.map(_hash, some.values()), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for all the files
+
+
+def _hash(path: Path) -> _Read:
     scanned_ns = time.time_ns()
     try:
-        handle = os.open(path, _READ)
+        handle = os.open(path, _FLAGS)
     except OSError as error:
         return Reject(path, None, _why(error))
     try:

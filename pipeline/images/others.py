@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from pipeline.images import tiff
-from pipeline.images.formats import Undecodable
+from pipeline.images.formats import Undecodable, check_size
 
 
 def tidy_gif(data: bytes) -> tuple[bytes, int]:
@@ -14,13 +14,15 @@ def tidy_gif(data: bytes) -> tuple[bytes, int]:
     Raises
     ------
     Undecodable
-        The file ends before its trailer, or holds no picture.
+        The file ends before its trailer, holds no picture, or too large a one.
     """
     pictures = 0
     try:
         at = 13 + _table(data[10])
         while data[at] != 0x3B:
             if data[at] == 0x2C:
+                if not pictures:
+                    _check_extent(data, at)
                 pictures += 1
                 at += 11 + _table(data[at + 9])
             elif data[at] == 0x21:
@@ -35,6 +37,16 @@ def tidy_gif(data: bytes) -> tuple[bytes, int]:
     if not pictures:
         raise Undecodable("the GIF file holds no picture")
     return data, 1
+
+
+def _check_extent(data: bytes, at: int) -> None:
+    """Check the canvas, which Pillow widens to hold the first picture before anybody can look."""
+    try:
+        width, height = struct.unpack_from("<HH", data, 6)
+        left, top, across, down = struct.unpack_from("<HHHH", data, at + 1)
+    except struct.error:
+        raise Undecodable("the GIF file is cut off") from None
+    check_size(max(width, left + across), max(height, top + down), "GIF")
 
 
 def tidy_webp(data: bytes) -> tuple[bytes, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,18 +100,11 @@ def _parsed(line: bytes) -> Reject | None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".rejects-", dir=file.parent)
+    # Not by tempfile, whose files are the owner's alone: this one has whatever the umask leaves.
+    beside = file.with_name(f".rejects-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as beside:
-            beside.write(content)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        with beside.open("xb") as new:
+            new.write(content)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -23,8 +23,6 @@ class Resize:
     mode
         ``"stretch"`` gives up the aspect ratio, ``"crop"`` scales the short side and cuts the
         middle out, ``"pad"`` scales the long side and fills the rest.
-    filter
-        Resampling filter; ``"bicubic"`` is the only one.
     fill
         Colour (red, green, blue) around the image in mode ``"pad"``.
     """
@@ -32,7 +30,6 @@ class Resize:
     height: int
     width: int
     mode: str = "stretch"
-    filter: Literal["bicubic"] = "bicubic"
     fill: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
@@ -45,7 +42,7 @@ class Resize:
     def rule(self) -> str:
         """The rule without the size, for a recipe: ``stretch-bicubic``, ``pad-bicubic-ffffff``."""
         fill = "-{:02x}{:02x}{:02x}".format(*self.fill) if self.mode == "pad" else ""
-        return f"{self.mode}-{self.filter}{fill}"
+        return f"{self.mode}-bicubic{fill}"
 
 
 def resized(image: Image.Image, resize: Resize) -> Image.Image:

@@ -54,6 +54,7 @@ class ProgressReport:
         self._task: TaskID | None = None
         self._counts = _Counts("", 0)
         self._last_line = time.monotonic()
+        self._told = True
 
     def __enter__(self) -> ProgressReport:
         self._bar.start()
@@ -66,6 +67,8 @@ class ProgressReport:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        if self._counts.done and not self._console.is_terminal and not self._told:
+            self._console.print(self._counts.line(), markup=False)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -98,13 +101,14 @@ class ProgressReport:
     def _advance(self, steps: int) -> None:
         counts = self._counts
         counts.done += steps
+        self._told = False
         if self._task is not None:
             self._bar.update(
                 self._task, completed=counts.done, rate=counts.rate(), note=counts.note()
             )
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
-            self._last_line = now
+            self._last_line, self._told = now, True
             self._console.print(counts.line(), markup=False)
 
 
@@ -132,9 +136,12 @@ class _Counts:
     def note(self) -> str:
         if self.unit == "fits":
             return self.latest
-        return f"{self.reused} reused, {self.rejected} rejected, {self.kept} kept"
+        if not self.done:
+            return "starting the network"
+        return f"{self.reused} reused, {self.rejected} rejected, {self.kept} saved"
 
     def line(self) -> str:
         speed = self.per_second()
         left = f", {(self.total - self.done) / speed:.0f} s left" if speed else ""
-        return f"{self.done}/{self.total} {self.rate()}{left} ({self.note()})"
+        told = " ".join(filter(None, (f"{self.done}/{self.total}", self.rate())))
+        return f"{told}{left} ({self.note()})"

@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.report.units import human_bytes, plural
 from pipeline.stage_one import Features
 
+MOST_REASONS = 5
+
 
 def features_json(made: Features) -> dict[str, Any]:
     """Return the object that ``features --json`` prints."""
@@ -21,6 +23,7 @@ def features_json(made: Features) -> dict[str, Any]:
         "store": str(made.store.folder),
         "bytes": made.store.nbytes,
         "dims": made.store.dims,
+        "doubles": len(made.keys) - made.new - made.reused,
         "images_per_second": round(made.images_per_second, 2),
         "seconds": round(made.seconds, 3),
         "backbone": recipe.backbone,
@@ -62,10 +65,12 @@ def features_text(made: Features) -> str:
     if made.dataset.ignored:
         lines.append(f"ignored    {plural(made.dataset.ignored, 'file')} that are no images")
     if made.rejects:
-        reasons = Counter(reject.reason for reject in made.rejects)
+        reasons = Counter(reject.reason for reject in made.rejects).most_common()
+        told = "; ".join(f"{reason} ({count})" for reason, count in reasons[:MOST_REASONS])
+        rest = sum(count for _, count in reasons[MOST_REASONS:])
         lines.append(
-            f"rejected   {len(made.rejects)}: "
-            + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
-            + f" (see {made.store.folder / 'rejects.jsonl'})"
+            f"rejected   {len(made.rejects)}: {told}"
+            + (f"; and {rest} for other reasons" if rest else "")
+            + f"; all in {made.store.folder / 'rejects.jsonl'}"
         )
     return "\n".join(lines)

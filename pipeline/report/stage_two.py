@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.heads import training_bytes
 from pipeline.report.stage_one import features_json, features_text
 from pipeline.report.units import human_bytes, plural
 from pipeline.stage_two import Heads
@@ -16,7 +17,10 @@ from pipeline.sweep import Entry
 def heads_json(heads: Heads) -> dict[str, Any]:
     """Return the object that ``heads --json`` prints and ``leaderboard.json`` holds."""
     result, roles = heads.result, heads.roles
-    leaderboard = [entry.plain() for entry in result.leaderboard]
+    leaderboard = [
+        entry.plain() | {"training_bytes": training_bytes(entry.spec, entry.parameters)}
+        for entry in result.leaderboard
+    ]
     return {
         "metric": result.metric,
         "leaderboard": leaderboard,
@@ -50,14 +54,14 @@ def heads_text(heads: Heads, program: str) -> str:
     tied = sum(entry.tied for entry in result.leaderboard)
     lines = [features_text(heads.features), "", *_table(heads), ""]
     if tied > 1:
-        lines.append(
-            f"=  {tied} heads cannot be told from the best: differences within noise at 5 %"
-        )
+        others = plural(tied - 1, "other head")
+        lines.append(f"=  {others} cannot be told from the best: differences within noise at 5 %")
     trained = plural(roles.count("train"), "image")
     if result.scheme == "val":
         lines.append(f"scored on {plural(roles.count('val'), 'val image')}, trained on {trained}")
     else:
-        lines.append(f"scored on {trained} in {result.folds} stratified folds")
+        grouped = " that divide no group" if heads.features.dataset.groups else ""
+        lines.append(f"scored on {trained} in {result.folds} stratified folds{grouped}")
     lines.append(_holdout_line(heads))
     lines.append(
         f"head file  {heads.head_file} ({human_bytes(heads.head_file.stat().st_size)}): "
@@ -86,12 +90,17 @@ def _table(heads: Heads) -> list[str]:
 
 def _line(entry: Entry) -> str:
     spread = f" ±{entry.std:.3f}" if entry.std is not None else ""
+    in_training = training_bytes(entry.spec, entry.parameters)
     training = "" if entry.train_score is None else f"{entry.train_score:.3f}"
+    notes = [
+        "" if in_training is None else f"{human_bytes(in_training)} with Adam's state",
+        "" if entry.converged else "stopped at its limit",
+    ]
     return (
         f"{'=' if entry.tied else ' '}  {entry.spec.name:<34} {entry.score:>10.3f}{spread:>7}"
         f" {training:>9} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
-        f" {entry.seconds:>6.1f} s" + ("" if entry.converged else "  (stopped at its limit)")
-    )
+        f" {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
+    ).rstrip()
 
 
 def _holdout_line(heads: Heads) -> str:
@@ -105,5 +114,5 @@ def _holdout_line(heads: Heads) -> str:
     shown = "undefined" if holdout.score is None else f"{holdout.score:.3f}"
     return (
         f"{source}    {holdout.metric.replace('_', ' ')} {shown} on {plural(holdout.n, 'image')} "
-        "that no head had seen, looked at once, by the best head alone"
+        "that no head had seen, looked at once in this run, by the best head alone"
     )

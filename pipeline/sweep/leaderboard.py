@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import Features, FittedHead, HeadSpec, Labels
+from pipeline.heads.container import MAX_HEAD
 from pipeline.heads.registry import default_specs
 
 ROLES = ("train", "val", "test")
@@ -72,12 +73,15 @@ class SweepConfig:
         Of folds, starts, orders and dropout.
     specs
         The heads.
+    largest
+        Bytes of tensors above which a head is left out, since no head file could hold it.
     """
 
     metric: str = "accuracy"
     folds: int = 5
     seed: int = 0
     specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
+    largest: int = MAX_HEAD
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,13 +35,14 @@ REFIT = 2**31
 
 @dataclass(frozen=True)
 class _Trial:
-    """An entry before it is compared, and its logits of the rows left out, fold by fold.
+    """An entry before it is compared, and its logits of the val rows where there are any.
 
-    The fitted heads are not kept: those of neighbours are copies of the features.
+    Folds are compared by their scores. The fitted heads are not kept: those of neighbours are
+    copies of the features.
     """
 
     entry: Entry
-    logits: tuple[NDArray[np.floating[Any]], ...]
+    logits: NDArray[np.floating[Any]] | None
 
 
 def sweep(
@@ -61,18 +63,25 @@ def sweep(
     ------
     UsageError
         Where the data do not allow the comparison: one class, a class with fewer images than
-        folds, a metric that is defined on no fold, an unknown metric, head or setting.
+        folds, a metric that is defined on no fold, an unknown metric, head or setting, and where
+        every head had to be left out.
     """
     config = config or SweepConfig()
-    for spec in config.specs:
-        trainer(spec)  # so that a wrong setting is told before the first fit
     parts = _parts(data, config)
-    observe(SweepPlanned(len(config.specs), len(config.specs) * len(parts)))
+    specs = _that_fit_a_file(data, config, observe)
+    observe(SweepPlanned(len(specs), len(specs) * len(parts)))
     _notice_lacking(data, parts, observe)
     trials = []
-    for spec in config.specs:
-        trials.append(_try(spec, data, parts, config))
-        observe(HeadTrained(spec.head, spec.plain(), trials[-1].entry.score, len(parts)))
+    for spec in specs:
+        trial = _try(spec, data, parts, config)
+        if trial is None:
+            observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
+        else:
+            trials.append(trial)
+        told = math.nan if trial is None else trial.entry.score
+        observe(HeadTrained(spec.head, spec.plain(), told, len(parts)))
+    if not trials:
+        raise UsageError("no head gave finite numbers on these features")
     board = _leaderboard(trials, data, parts, config)
     best, holdout = _finish(board[0], data, config)
     return SweepResult(
@@ -104,6 +113,26 @@ def _parts(data: SweepData, config: SweepConfig) -> list[Fold]:
     return [(train[fit], train[out]) for fit, out in inner]
 
 
+def _that_fit_a_file(
+    data: SweepData, config: SweepConfig, observe: Observer
+) -> tuple[HeadSpec, ...]:
+    """Heads that a head file can hold after the last fit; the others are told of, not tried.
+
+    One that cannot be saved must not win. A wrong setting is told here too, before the first fit.
+    """
+    rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
+    sizes = [trainer(s).head_bytes(rows, dims, len(data.classes)) for s in config.specs]
+    large = [i for i, size in enumerate(sizes) if size > config.largest]
+    if large:
+        names = ", ".join(config.specs[i].name for i in large)
+        told = f"{names}: would keep {max(sizes) / 1e9:.1f} GB, and a head file holds at most "
+        told += f"{config.largest / 1e9:.1f} GB"
+        if len(large) == len(config.specs):
+            raise UsageError(f"no head can be saved: {told}")
+        observe(Notice(f"left out {told}"))
+    return tuple(spec for i, spec in enumerate(config.specs) if i not in large)
+
+
 def _check_counts(data: SweepData, rows: NDArray[np.int64], least: int, why: str) -> None:
     counts = np.bincount(data.labels[rows], minlength=len(data.classes))
     if len(data.classes) < 2 or (counts > 0).sum() < 2:
@@ -127,7 +156,8 @@ def _notice_lacking(data: SweepData, parts: list[Fold], observe: Observer) -> No
         observe(Notice(f"in some folds no training image is left of {names}: too few groups"))
 
 
-def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig) -> _Trial:
+def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig) -> _Trial | None:
+    """Fit and score on every part; None where that gave anything but finite numbers."""
     fitter = trainer(spec)
     fits, logits, train_logits = [], [], []
     for number, (fit, out) in enumerate(parts):
@@ -138,6 +168,8 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         fits.append((*size_of(fitted.head), fitted.iterations, fitted.converged, seconds))
         logits.append(fitted.head.logits(data.features[out]))
         train_logits.append(fitted.head.logits(rows))
+    if not all(np.isfinite(part).all() for part in (*logits, *train_logits)):
+        return None
     labels = [data.labels[out] for _, out in parts]
     temperature = 1.0
     if not fitter.probabilistic:
@@ -164,7 +196,7 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         temperature=temperature,
         tied=True,
     )
-    return _Trial(entry, tuple(logits))
+    return _Trial(entry, logits[0] if len(parts) == 1 else None)
 
 
 def _fit(
@@ -208,24 +240,25 @@ def _leaderboard(
     ordered = sorted(
         trials, key=lambda t: (sign * t.entry.score, t.entry.parameters, t.entry.spec.name)
     )
+    tied = _tied(ordered[0], ordered[1:], data, parts, config)
     return tuple(
-        replace(trial.entry, tied=_tied(ordered[0], trial, data, parts, config))
-        for trial in ordered
+        replace(trial.entry, tied=own) for trial, own in zip(ordered, (True, *tied), strict=True)
     )
 
 
 def _tied(
-    best: _Trial, other: _Trial, data: SweepData, parts: list[Fold], config: SweepConfig
-) -> bool:
-    if other is best:
-        return True
-    if len(parts) > 1:
-        return tied_over_folds(best.entry.fold_scores, other.entry.fold_scores)
+    best: _Trial, others: Sequence[_Trial], data: SweepData, parts: list[Fold], config: SweepConfig
+) -> list[bool]:
+    """Whether noise alone may set each of the others apart from the best."""
+    if best.logits is None:
+        scores = best.entry.fold_scores
+        return [tied_over_folds(scores, other.entry.fold_scores) for other in others]
     rows = parts[0][1]
     return tied_on_rows(
         config.metric,
         data.labels[rows],
-        (best.logits[0], other.logits[0]),
+        best.logits,
+        [other.logits for other in others if other.logits is not None],
         data.groups_at(rows),
         config.seed,
     )
@@ -239,6 +272,10 @@ def _finish(
     rest = np.setdiff1d(np.arange(len(data.labels)), test)
     rows = np.asarray(data.features[rest], dtype=np.float32)
     head = _fit(entry.spec, trainer(entry.spec), rows, data, rest, config.seed, REFIT).head
+    if not all(np.isfinite(tensor).all() for tensor in head.tensors().values()):
+        raise UsageError(
+            f"the best head, {entry.spec.name}, fitted on all rows has numbers that are not finite"
+        )
     if not len(test):
         return head, None
     logits = head.logits(data.features[test])

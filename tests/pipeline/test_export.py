@@ -81,7 +81,7 @@ def test_a_head_comes_back_as_it_went(head: FittedHead, tmp_path: Path) -> None:
     for name, tensor in head.tensors().items():
         assert np.array_equal(back.head.tensors()[name], tensor)
     assert replace(back, head=head) == written
-    assert (back.dims, back.parameters) == (6, written.parameters)
+    assert back.dims == 6
 
 
 def test_probabilities_are_divided_by_the_temperature(tmp_path: Path) -> None:
@@ -89,8 +89,6 @@ def test_probabilities_are_divided_by_the_temperature(tmp_path: Path) -> None:
     rows = normal(7, 6)
     assert np.allclose(file.probabilities(rows), softmax(file.logits(rows) / 0.3), atol=1e-6)
     assert file.probabilities(rows).dtype == np.float32
-    best = file.probabilities(rows).argmax(axis=1)
-    assert file.labels(rows) == [file.classes[i] for i in best]
 
 
 def test_the_same_head_gives_the_same_bytes_and_replaces_the_old(tmp_path: Path) -> None:
@@ -199,6 +197,7 @@ Change = Callable[[dict[str, Any]], object]
         (lambda f: f["recipe"].update(colour="red"), "recipe"),
         (lambda f: f["recipe"].pop("backbone"), "backbone"),
         (lambda f: f["weights"].pop("source"), "source"),
+        (lambda f: f["weights"].update(source="/etc/passwd"), "'/etc/passwd', not imagenet"),
     ],
 )
 def test_a_text_that_is_wrong_is_refused(change: Change, told: str, good: Path) -> None:
@@ -208,6 +207,13 @@ def test_a_text_that_is_wrong_is_refused(change: Change, told: str, good: Path) 
     text = json.dumps(facts).encode()
     good.write_bytes(zipped([("head.json", text), ("tensors.safetensors", [*parts.values()][1])]))
     refused(good, told)
+
+
+def test_a_recipe_of_images_without_a_pixel_is_refused(tmp_path: Path) -> None:
+    for size in (0, -224):
+        path = tmp_path / f"{size}.head"
+        save_head(path, replace(head_file(HEADS[0]), recipe=replace(RECIPE, size=size)))
+        refused(path, f"of size {size}")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -130,24 +130,86 @@ def test_random_weights_are_called_random_everywhere(headstart: Command, photos:
     assert "RANDOM weights" in ran.out
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_keeps_what_is_done(
-    stop: signal.Signals, tmp_path: Path, headstart: Command
+    stop: str, tmp_path: Path, headstart: Command
 ) -> None:
-    for i in range(400):
+    for i in range(40):
         paint(tmp_path / "many" / "a" / f"{i}.png", seed=i)
     arguments = ("features", tmp_path / "many", *SMALL, "--out", tmp_path / "out", "--json")
-    run = start(*arguments, "--batch-size", "2", "--commit-seconds", "0")
-    store = wait_for_a_shard(tmp_path / "out")
-    run.send_signal(stop)
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == 130, err
-    assert "goes on" in err
-    assert "Traceback" not in err
-    kept = FeatureStore.at(store).rows
-    assert 0 < kept < 400, "the signal came too late to interrupt anything"
+    # The signal comes after the fifth batch, long before a commit is due.
+    at_the_fifth_batch = f"""
+import os, signal, sys
+from pipeline import cli
+from pipeline.events import BatchDone
+from pipeline.report.progress import ProgressReport
+seen, show = [], ProgressReport.__call__
+def observe(self, event):
+    show(self, event)
+    seen.append(isinstance(event, BatchDone))
+    if sum(seen) == 5:
+        os.kill(os.getpid(), signal.{stop})
+ProgressReport.__call__ = observe
+sys.argv = {["headstart", *map(str, arguments), "--batch-size", "2"]!r}
+cli.main()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", at_the_fifth_batch], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 130, run.stderr
+    assert "the next run goes on" in run.stderr
+    assert "Traceback" not in run.stderr
     rest = headstart(*arguments).json
-    assert (rest["new"], rest["reused"]) == (400 - kept, kept)
+    assert (rest["new"], rest["reused"]) == (30, 10)
+
+
+def test_what_cannot_be_decoded_is_not_read_again(features: Command, photos: Path) -> None:
+    whole = (photos / "blue" / "0.jpg").read_bytes()
+    cut = photos / "blue" / "cut.jpg"
+    cut.write_bytes(whole[: len(whole) // 2])
+    os.utime(cut, (1, 1))
+    features(photos)
+    before = cut.stat().st_atime_ns
+    os.utime(cut, ns=(1, cut.stat().st_mtime_ns))
+    again = features(photos).json
+    assert (again["images"], again["rejected"]) == (24, 1)
+    assert cut.stat().st_atime_ns == 1 != before
+
+
+def test_a_file_that_changed_unseen_is_known_again_on_the_next_run(
+    features: Command, photos: Path
+) -> None:
+    image = photos / "red" / "0.png"
+    os.utime(image, (1, 1))
+    features(photos)
+    other = paint(photos.parent / "other.png", seed=500).read_bytes()
+    size = image.stat().st_size
+    with image.open("r+b") as file:  # the same size, times and inode: what bit rot leaves
+        file.write(other[:size].ljust(size, b"\0"))
+    os.utime(image, (1, 1))
+    assert features(photos, "--pooling", "max").json["rejected"] == 1
+    healed = features(photos, "--pooling", "max").json
+    (*_, last) = (Path(healed["store"]) / "rejects.jsonl").read_text().splitlines()
+    assert "cut off" in json.loads(last)["reason"]
+
+
+def test_features_that_are_not_finite_are_never_kept(
+    features: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.engines.keras_engine import KerasEngine
+
+    honest = KerasEngine.__call__
+
+    def broken(self: KerasEngine, images: np.ndarray) -> np.ndarray:
+        rows = honest(self, images)
+        rows[0, 7] = np.inf
+        return rows
+
+    monkeypatch.setattr(KerasEngine, "__call__", broken)
+    made = features(photos).json
+    assert (made["new"], made["rejected"]) == (23, 1)
+    for block in FeatureStore.at(Path(made["store"])).blocks():
+        assert np.isfinite(block.features).all()
 
 
 def test_a_killed_run_goes_on_from_its_last_shard(tmp_path: Path, headstart: Command) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,37 @@ def test_a_val_split_replaces_the_folds_and_the_deviation_is_null(
     assert board["scheme"] == "val"
     assert (board["images"]["train"], board["images"]["val"]) == (12, 12)
     assert [entry["std"] for entry in board["leaderboard"]] == [None] * len(board["leaderboard"])
+
+
+def test_a_val_split_stays_whole_when_a_holdout_is_set_aside(
+    heads: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "split"
+    for split, count in (("train", 30), ("val", 6)):
+        for i in range(count):
+            paint(root / split / "a" / f"{i}.png", i + 100 * count, (150, 40, 30))
+            paint(root / split / "b" / f"{i}.png", i + 101 * count, (60, 120, 240))
+    for seed in range(3):
+        board = heads(root, "--seed", seed).json
+        assert board["scheme"] == "val"
+        assert board["images"]["val"] == 12
+        assert board["images"]["test"] > 0
+
+
+def test_groups_that_share_a_file_cost_no_training_image(heads: Command, tmp_path: Path) -> None:
+    rows = [("path", "label", "group")]
+    for i in range(60):
+        colour = (150, 40, 30) if i % 2 else (60, 120, 240)
+        name = paint(tmp_path / f"{i}.png", i, colour).name
+        rows.append((name, "red" if i % 2 else "blue", f"patient {i // 3}"))
+    for i in (1, 13, 25):
+        shutil.copy(tmp_path / f"{i}.png", tmp_path / f"again {i}.png")
+        rows.append((f"again {i}.png", "red", f"patient {i // 3 + 1}"))
+    with (tmp_path / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    images = heads(tmp_path / "table.csv").json["images"]
+    assert images["left_out"] == 0
+    assert images["train"] + images["test"] == 63
 
 
 def test_training_images_equal_to_test_images_are_left_out_and_told(
@@ -232,6 +266,18 @@ def test_predict_refuses_weights_that_are_not_the_heads(
     assert "weights" in ran.err
     random = heads(photos, "--weights", "random", "--seed", "3").json["head_file"]
     assert headstart("predict", random, image).code == 0
+
+
+def test_predict_prints_names_that_are_not_utf8(heads: Command, photos: Path) -> None:
+    head = heads(photos).json["head_file"]
+    name = os.fsencode(photos) + b"/red/caf\xe9.png"
+    shutil.copy(photos / "red" / "0.png", name)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "predict", head, name],
+        capture_output=True, timeout=120, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert name in ran.stdout
 
 
 def test_predict_refuses_what_is_no_head(headstart: Command, photos: Path, tmp_path: Path) -> None:

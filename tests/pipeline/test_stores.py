@@ -52,6 +52,19 @@ def test_verify_finds_a_flipped_bit_and_the_next_run_heals_it(
     assert headstart("verify", "--out", out).code == 0
 
 
+def test_verify_tells_of_a_store_that_cannot_be_opened_and_checks_the_others(
+    headstart: Command, out: Path
+) -> None:
+    (recipe,) = out.glob("features/*/recipe.json")
+    for damage in (lambda: recipe.write_text("{"), recipe.unlink):
+        damage()
+        ran = headstart("verify", "--out", out, "--json")
+        assert ran.code == 1
+        assert ran.json["shards"] == 1
+        assert [finding["shard"] for finding in ran.json["findings"]] == ["recipe.json"]
+        assert "cannot be opened" in headstart("status", "--out", out).out
+
+
 def test_help_and_status_import_neither_tensorflow_nor_scikit_learn(out: Path) -> None:
     for arguments in (["--help"], ["status", "--out", str(out)]):
         spy = (

@@ -17,7 +17,11 @@ from pipeline.errors import UsageError
 from pipeline.evaluate import METRICS, folds
 from pipeline.events import Event, HeadTrained, Notice, SweepPlanned
 from pipeline.heads import HeadSpec, trainer
+from pipeline.heads.base import Fitted, Labels
+from pipeline.heads.fitted import LinearHead
+from pipeline.heads.linear import RidgeTrainer
 from pipeline.sweep import SweepConfig, SweepData, sweep
+from pipeline.sweep.run import _parts, _try
 
 ROWS, LABELS = load_digits(return_X_y=True)
 ROWS = ROWS[:600].astype(np.float32)
@@ -151,6 +155,65 @@ def test_events_tell_the_plan_and_every_head() -> None:
     trained = [event for event in seen if isinstance(event, HeadTrained)]
     assert [event.head for event in trained] == [spec.head for spec in FAST]
     assert all(event.fits == 3 for event in trained)
+
+
+def test_a_head_that_no_head_file_could_hold_is_left_out_and_told() -> None:
+    seen: list[Event] = []
+    roles = ROLES[np.where(np.arange(600) % 5 == 0, 2, 0)]
+    # The last fit is on 480 rows; 384 of them, as in a fold, would have fitted.
+    needed = 480 * (64 * 4 + 4) + 8
+    for largest, heads in ((needed, 6), (needed - 1, 5)):
+        seen.clear()
+        config = SweepConfig(specs=FAST, largest=largest)
+        result = sweep(data(roles=roles), config, seen.append)
+        assert len(result.leaderboard) == heads
+        assert SweepPlanned(heads, heads * 5) in seen
+        notices = [event.text for event in seen if isinstance(event, Notice)]
+        assert [text.startswith("left out knn k=3: ") for text in notices] == [True] * (6 - heads)
+    with pytest.raises(UsageError, match="no head can be saved: logistic"):
+        sweep(data(), SweepConfig(specs=FAST, largest=100))
+
+
+def test_a_head_with_outputs_that_are_not_finite_is_left_out_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def diverge(self: RidgeTrainer, rows: Any, labels: Labels, n: int, **_: Any) -> Fitted:
+        return Fitted(LinearHead(np.full((64, n), np.nan, "f4"), np.zeros(n, "f4")))
+
+    monkeypatch.setattr(RidgeTrainer, "fit", diverge)
+    seen: list[Event] = []
+    result = sweep(data(), SweepConfig(metric="log_loss", specs=FAST[:3], folds=2), seen.append)
+    assert [entry.spec.head for entry in result.leaderboard].count("ridge") == 0
+    json.dumps(without_seconds(result), allow_nan=False)
+    assert any(isinstance(e, Notice) and "left out ridge alpha=100.0" in e.text for e in seen)
+    # Progress counts its fits as done.
+    assert sum(event.fits for event in seen if isinstance(event, HeadTrained)) == 6
+    with pytest.raises(UsageError, match="finite"):
+        sweep(data(), SweepConfig(specs=FAST[1:2], folds=2))
+
+
+def test_a_best_head_that_fails_in_its_last_fit_is_not_handed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit = RidgeTrainer.fit
+
+    def diverge_on_all(self: RidgeTrainer, rows: Any, *rest: Any, **more: Any) -> Fitted:
+        if len(rows) < 600:
+            return fit(self, rows, *rest, **more)
+        return Fitted(LinearHead(np.full((64, 10), np.inf, "f4"), np.zeros(10, "f4")))
+
+    monkeypatch.setattr(RidgeTrainer, "fit", diverge_on_all)
+    with pytest.raises(UsageError, match="the best head, ridge"):
+        sweep(data(), SweepConfig(specs=FAST[1:2], folds=2))
+
+
+def test_logits_are_kept_of_val_rows_only() -> None:
+    config = SweepConfig(specs=FAST, folds=2)
+    for roles, kept in ((None, False), (ROLES[np.arange(600) % 2], True)):
+        given = data(roles=roles)
+        trial = _try(FAST[0], given, _parts(given, config), config)
+        assert trial is not None
+        assert (trial.logits is not None) == kept
 
 
 def test_ctrl_c_between_heads_goes_through() -> None:

@@ -1,6 +1,7 @@
 """The holdout: no image decides for another, groups stay whole, no class is left empty."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,3 +106,17 @@ def test_a_class_in_one_group_alone_stays_in_training():
     assert result.stratified
     assert not result.mask[:3].any()
     assert result.mask[3:].sum() == 1
+
+
+def test_many_classes_cost_no_table_of_units_by_classes():
+    labels = np.arange(20_000) // 4  # as a table: 800 MB
+    keys = keys_of(range(len(labels)))
+    tracemalloc.start()
+    try:
+        result = holdout(keys, labels, None, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.stratified
+    assert (np.bincount(labels[result.mask]) == 1).all()
+    assert peak < 50 << 20

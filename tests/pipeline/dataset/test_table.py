@@ -1,6 +1,7 @@
 """Datasets from CSV and Parquet: what is read, and a sentence for each thing that is wrong."""
 
 import builtins
+import hashlib
 import math
 import os
 
@@ -78,6 +79,8 @@ def test_paths_that_lead_to_no_file_are_rejects_and_the_rest_stays_aligned(folde
         ("images", "is a folder, not a file"),
         ("empty.jpg", "is empty"),
     ]
+    nothing = hashlib.sha256(b"").digest()
+    assert [r.key for r in data.rejects] == [None, None, None, nothing]
 
 
 WRONG = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from pipeline.errors import UsageError
 from pipeline.heads import HeadSpec, default_specs, restore, size_of, softmax, trainer
 from pipeline.heads.base import UNSEEN
+from pipeline.heads.fitted import CELLS
+from pipeline.heads.neighbours import NeighboursTrainer
 
 ARRAYS = tuple[NDArray[np.float32], NDArray[np.int64]]
 SPECS = [
@@ -59,6 +63,28 @@ def test_the_same_seed_gives_the_same_tensors(spec: HeadSpec) -> None:
     for name, tensor in first.items():
         assert np.array_equal(tensor, again[name])
         assert np.array_equal(tensor, fresh[name])
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(60, 8, 2), (20, 50, 3)])
+def test_bytes_are_known_before_the_fit(spec: HeadSpec, n: int, d: int, classes: int) -> None:
+    rows, labels = gaussians(n, d, classes)
+    fitter = trainer(spec)
+    head = fitter.fit(rows, labels, classes, seed=1).head
+    assert fitter.head_bytes(n, d, classes) == size_of(head)[1]
+
+
+def test_a_prediction_of_neighbours_takes_bounded_memory() -> None:
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(40_000, 2)).astype(np.float32), np.arange(40_000) % 2
+    head = NeighboursTrainer(k=3).fit(rows, labels, 2, seed=0).head
+    tracemalloc.start()
+    try:
+        head.logits(rows[:512])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A cosine and a position each, and little else.
+    assert peak < 13 * CELLS
 
 
 def test_tensors_make_the_same_head_again(spec: HeadSpec) -> None:
@@ -135,6 +161,8 @@ def test_the_default_sweep_has_every_head_and_about_twenty_settings() -> None:
         (HeadSpec("mlp", {"droput": 0.1}), "dropout"),
         (HeadSpec("mlp", {"_net": 1}), "no setting"),
         (HeadSpec("ridge"), "alpha"),
+        (HeadSpec("ridge", {"alpha": float("nan")}), "ridge alpha=nan"),
+        (HeadSpec("logistic", {"C": float("inf")}), "logistic C=inf"),
     ],
 )
 def test_wrong_names_get_a_sentence_with_the_near_one(spec: HeadSpec, told: str) -> None:

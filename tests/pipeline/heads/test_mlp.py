@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.evaluate import log_softmax
-from pipeline.heads import mlp_parameters, size_of
+from pipeline.heads import HeadSpec, mlp_parameters, size_of, training_bytes
 from pipeline.heads.mlp import MlpTrainer
 from pipeline.heads.scaling import Scaling
 from pipeline.heads.size import HeadSize
@@ -120,6 +120,8 @@ def test_the_arithmetic_of_the_users_own_head() -> None:
     assert size.parameters == 210_372_866
     assert round(size.bytes / 1e9, 2) == 0.84
     assert round(size.training_bytes / 1e9, 2) == 2.52
+    assert training_bytes(HeadSpec("mlp"), size.parameters) == size.training_bytes
+    assert training_bytes(HeadSpec("knn", {"k": 1}), size.parameters) is None
 
 
 def test_parameters_counted_before_training_are_those_kept_after() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images.decode import MAX_PIXELS, Resize, Undecodable, decode, load_rgb
+from pipeline.images.formats import Transient
 
 RNG = np.random.default_rng(3)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -214,6 +215,51 @@ def test_the_limit_on_pixels_is_the_modules_own(monkeypatch):
     assert MAX_PIXELS > 12500 * 8000
     image, _, _ = load_rgb(data)
     assert image.size == (12500, 8000)
+
+
+LARGE_FRAME = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0" + struct.pack("<HH", 10_000, 10_000)
+WEBP = b"WEBPVP8X" + struct.pack("<II", 10, 0) + (16383).to_bytes(3, "little") * 2
+TOO_LARGE = {
+    # 100 million pixels: of these formats Pillow warns from 89 million on.
+    "GIF": LARGE_FRAME + b"\0\2\1\0\0;",
+    "TIFF": saved(Image.new("1", (12500, 8000)), "TIFF", compression="group4"),
+    # 268 million, the most that the format can say.
+    "WEBP": b"RIFF" + struct.pack("<I", len(WEBP)) + WEBP,
+}
+
+
+@pytest.mark.parametrize("form", TOO_LARGE)
+def test_what_pillow_would_warn_of_is_refused_before(form):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(Undecodable, match=r"that are read \(a decompression bomb"):
+            load_rgb(TOO_LARGE[form])
+    assert not caught
+
+
+def test_a_tiff_just_below_its_limit_is_read_without_a_warning():
+    data = saved(Image.new("1", (9459, 9459)), "TIFF", compression="group4")
+    assert load_rgb(data)[0].size == (9459, 9459)
+
+
+def test_a_row_too_long_for_pillow_is_refused_without_a_warning():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(Undecodable, match="more memory"):
+            decode(saved(Image.new("1", (90_000_000, 1))), Resize(8, 8))
+    assert not caught
+
+
+def test_a_lack_of_memory_is_not_the_images_fault(monkeypatch):
+    def exhausted(_):
+        raise MemoryError
+
+    monkeypatch.setattr("pipeline.images.wide.low_of", exhausted)
+    with pytest.raises(Transient, match="more memory"):
+        load_rgb(saved(Image.fromarray(RGB)))
+    with pytest.raises(Undecodable) as broken:
+        load_rgb(b"no image")
+    assert not isinstance(broken.value, Transient)
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cache.filelist import FileIndex
-from pipeline.images.formats import Undecodable
-from pipeline.images.hashing import hash_files, read_image
+from pipeline.images import hashing
+from pipeline.images.formats import Transient
+from pipeline.images.hashing import hash_files, read_image, with_keys
 from pipeline.images.rejects import Reject
 
 
@@ -72,14 +73,67 @@ def test_what_cannot_be_read_is_a_reject_and_nothing_blocks(tmp_path):
     assert [r.path for r in results[:-1]] == paths[:-1]
 
 
+def test_what_was_hashed_before_ctrl_c_is_remembered_and_the_rest_is_not_read(
+    tmp_path, monkeypatch
+):
+    paths = [write(tmp_path / f"{i}.jpg", b"%d" % i) for i in range(20)]
+    read = []
+    whole = hashing._hash
+
+    def interrupted(path):
+        read.append(path)
+        if path == paths[5]:
+            raise KeyboardInterrupt
+        return whole(path)
+
+    monkeypatch.setattr(hashing, "_SLICE", 4)
+    monkeypatch.setattr(hashing, "_hash", interrupted)
+    index = FileIndex.load(tmp_path / "index")
+    with pytest.raises(KeyboardInterrupt):
+        hash_files(paths, index)
+    assert len(index) == 5
+    assert set(read) <= set(paths[:8])
+
+
+def test_slices_neither_lose_nor_reorder_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(hashing, "_SLICE", 3)
+    for count in (0, 3, 10):
+        paths = [write(tmp_path / f"{i}.jpg", b"%d" % i) for i in range(count)]
+        keys = hash_files(paths, FileIndex.load(tmp_path / "index"))
+        assert keys == [sha(b"%d" % i) for i in range(count)]
+
+
+def test_rejects_get_the_key_of_what_can_be_read(tmp_path):
+    stray, empty = write(tmp_path / "stray.jpg", b"stray"), write(tmp_path / "empty.jpg", b"")
+    os.mkfifo(tmp_path / "fifo.jpg")
+    known = Reject(tmp_path / "known.jpg", sha(b"known"), "is cut off")
+    paths = [stray, empty, tmp_path / "fifo.jpg", tmp_path / "gone.jpg"]
+    rejects = [known, *(Reject(path, None, f"because of {path.name}") for path in paths)]
+    index = FileIndex.load(tmp_path / "index")
+    got = with_keys(rejects, index)
+    keys = [sha(b"known"), sha(b"stray"), sha(b""), None, None]
+    assert [(r.path, r.reason) for r in got] == [(r.path, r.reason) for r in rejects]
+    assert [r.key for r in got] == keys
+    assert len(index) == 1
+
+
 def test_reading_by_key_refuses_other_bytes(tmp_path):
     path = write(tmp_path / "a.jpg", b"data")
     assert read_image(path, sha(b"data")) == b"data"
     assert read_image(path, None) == b"data"
-    with pytest.raises(Undecodable, match="changed since"):
+    with pytest.raises(Transient, match="changed since"):
         read_image(path, sha(b"other"))
-    with pytest.raises(Undecodable, match="not there"):
+    with pytest.raises(Transient, match="not there"):
         read_image(tmp_path / "gone", None)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(Undecodable, match="not a regular file"):
+    with pytest.raises(Transient, match="not a regular file"):
         read_image(tmp_path / "fifo", None)
+
+
+def test_a_file_too_large_for_the_memory_says_nothing_of_its_image(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(os, "fdopen", exhausted)
+    with pytest.raises(Transient, match="more memory"):
+        read_image(write(tmp_path / "a.jpg", b"data"), None)

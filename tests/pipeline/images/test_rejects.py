@@ -63,6 +63,16 @@ def test_a_failed_write_leaves_the_old_list_and_no_litter(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["rejects.jsonl"]
 
 
+def test_the_list_has_the_umasks_mode_and_the_umask_is_not_touched(tmp_path, monkeypatch):
+    def touched(_):
+        raise AssertionError("the umask belongs to all threads")
+
+    (tmp_path / "ordinary").touch()
+    monkeypatch.setattr(os, "umask", touched)
+    file = write_rejects(tmp_path, [Reject(Path("a"), KEY, "is cut off")])
+    assert file.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
 ODD = st.binary(min_size=1, max_size=60).filter(lambda b: not re.search(rb"[\0/]|^\.$", b))
 
 

@@ -1,0 +1,48 @@
+"""What the progress report promises where there is no terminal."""
+
+import io
+
+from pipeline.events import (
+    BatchDone,
+    Event,
+    ExtractionPlanned,
+    HeadTrained,
+    Notice,
+    RowsKept,
+    SweepPlanned,
+)
+from pipeline.report.progress import ProgressReport
+
+
+def told(*events: Event) -> str:
+    stream = io.StringIO()
+    with ProgressReport(stream) as report:
+        for event in events:
+            report(event)
+    return stream.getvalue()
+
+
+def test_the_last_line_is_the_end_of_the_run_with_its_counts() -> None:
+    text = told(
+        ExtractionPlanned(new=40, reused=7),
+        BatchDone(images=32, rejected=0),
+        BatchDone(images=6, rejected=2),
+        RowsKept(rows=38, nbytes=1000),
+    )
+    last = text.splitlines()[-1]
+    assert last.startswith("40/40 ")
+    assert "7 reused, 2 rejected, 38 saved" in last
+
+
+def test_a_run_with_nothing_to_do_prints_nothing() -> None:
+    assert told(ExtractionPlanned(new=0, reused=9)) == ""
+
+
+def test_a_sweep_counts_fits_and_names_the_latest_head() -> None:
+    text = told(SweepPlanned(heads=2, fits=10), HeadTrained("knn", {"k": 1}, 0.5, 5))
+    assert text.splitlines()[-1].startswith("5/10 ")
+    assert "knn 0.500" in text
+
+
+def test_notices_are_printed_as_they_are() -> None:
+    assert told(Notice("a [strange] name.jpg")) == "headstart: a [strange] name.jpg\n"
