@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cache.crosscheck import disagreement_of
 from cache.errors import ShardError
 from cache.folder import Folder
 from cache.integrity import Finding, load_checked, problem_of, quarantine, save_checked
@@ -81,14 +82,32 @@ class Census:
         # What only changed while it was read, and is good now, is no finding.
         return [f for name, f in findings.items() if f.moved_to or name not in self.good]
 
-    def verify(self) -> list[Finding]:
-        """Check the bytes of every shard, whatever is remembered; move and remember nothing."""
-        self.refresh()
-        shards = list(self.good.values())
-        problems = dict(zip((s.path.name for s in shards), _problems(shards), strict=True))
-        bad = {name: problem for name, (_, problem) in self._bad.items()}
-        bad |= {name: problem for name, problem in problems.items() if problem is not None}
-        return [Finding(name, problem, None) for name, problem in sorted(bad.items())]
+    def verify(self, *, repair: bool) -> list[Finding]:
+        """Check the bytes of every shard, whatever is remembered, and read each with HDF5 as well.
+
+        What fails is moved if it is to be repaired; else nothing is moved or remembered.
+        """
+        seen: set[tuple[str, State]] = set()
+        bad: dict[str, tuple[State, str]] = {}
+        for _ in range(_ROUNDS):  # again, as others may commit and compact at the same time
+            self.refresh()
+            bad |= self._bad
+            shards = [s for name, s in self.good.items() if (name, s.state) not in seen]
+            if not shards:
+                break
+            seen |= {(shard.path.name, shard.state) for shard in shards}
+            for shard, problem in zip(shards, _problems(shards, _thorough), strict=True):
+                if problem is not None:
+                    bad[shard.path.name] = shard.state, problem
+        findings = [Finding(name, problem, None) for name, (_, problem) in sorted(bad.items())]
+        if repair:
+            for name, judged in bad.items():
+                self.good.pop(name, None)
+                self._checked.pop(name, None)
+                self._bad[name] = judged
+            findings = [self._put_aside(name) for name in sorted(bad)]
+            self.refresh()
+        return findings
 
     def _sort(self, name: str, known: Shard | None, failed: tuple[State, str] | None) -> None:
         """Sort one file into the good and the bad."""
@@ -128,9 +147,15 @@ class Census:
         return Finding(name, problem, aside)
 
 
-def _problems(shards: Sequence[Shard]) -> list[str | None]:
+def _problems(
+    shards: Sequence[Shard], check: Callable[[Shard], str | None] = problem_of
+) -> list[str | None]:
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(problem_of, shards))
+        return list(pool.map(check, shards))
+
+
+def _thorough(shard: Shard) -> str | None:
+    return problem_of(shard) or disagreement_of(shard)
 
 
 def _most_common_dims(shards: Iterable[Shard]) -> int | None:

@@ -255,16 +255,23 @@ class FeatureStore:
         with self._lock:
             return self._census.check()
 
-    def verify(self) -> list[Finding]:
+    def verify(self, *, repair: bool = False) -> list[Finding]:
         """Check every byte of every shard against its digests, checked before or not.
+
+        What passes is opened with h5py as well and compared with what our own reader sees.
+
+        Parameters
+        ----------
+        repair
+            Move what fails to the quarantine; its rows are then missing. Else it stays in place.
 
         Returns
         -------
         list of Finding
-            What is damaged, renamed or foreign, by name. It stays where it is: `check` moves it.
+            What is damaged, renamed, foreign or not what HDF5 shows, by name.
         """
         with self._lock:
-            return self._census.verify()
+            return self._census.verify(repair=repair)
 
     def _tabled(self) -> Table:
         """Return the table of the good shards, building it if they changed."""
