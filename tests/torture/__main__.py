@@ -1,4 +1,4 @@
-"""``python -m tests.torture --minutes M --seed S``: every kind of fault, and a table of the rest."""
+"""``python -m tests.torture --minutes M --seed S``: all kinds of faults, and what was lost."""
 
 from __future__ import annotations
 

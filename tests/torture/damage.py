@@ -88,7 +88,7 @@ class Damager:
     def exchanged(self, random: random.Random, i: int) -> tuple[str, bytes]:
         """Return bytes for shard ``i`` that are or have parts of another shard."""
         j = random.choice([j for j in range(SHARDS) if j != i])
-        name, foreign = self.foreign[random.choice([i, j])]
+        foreign = self.foreign[random.choice([i, j])][1]
         other = random.choice([self.data[j], foreign])
         edge = random.randrange(1, len(other) // BLOCK) * BLOCK
         return random.choice(

@@ -69,8 +69,9 @@ class Tally:
         """Count a failure and remember the first few in words."""
         for name, count in counts.items():
             setattr(self, name, getattr(self, name) + count)
-        if len(self.told) < 20:
-            self.told.append(f"{self.kind}: {what}: {counts}")
+        text = f"{self.kind}: {what}: {counts}"
+        if sum(text.endswith(f"{counts}") for text in self.told) < 10:
+            self.told.append(text)
 
     def add(self, other: Tally) -> None:
         for name in ("tried", "states", "lost", "misread", "unhealed", "unclear"):
