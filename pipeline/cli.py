@@ -127,16 +127,27 @@ def status(out: Path, as_json: bool) -> None:
 
 
 @command.command()
-@options.out
-@options.as_json
-def verify(out: Path, as_json: bool) -> None:
-    """Check every byte of the cache against its digests; exit with 1 where one is wrong."""
+@click.argument("data", required=False)
+@options.verify_options
+def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
+    """Check every byte of the cache against its digests; exit with 1 where one is wrong.
+
+    With --recompute, rows of DATA are computed again and compared as well.
+    """
     from pipeline.report.stores import verify_json, verify_text
     from pipeline.stores import check
 
-    found = check(out)
-    click.echo(json.dumps(verify_json(found)) if as_json else verify_text(found))
-    sys.exit(1 if found.findings else 0)
+    if bool(recompute) != bool(flags["data"]):
+        raise click.UsageError("DATA and --recompute N go together: which images, and how many")
+    found, again = check(flags["out"], repair=repair), None
+    if recompute:
+        from pipeline.recompute import recompute as compute_again
+        from pipeline.report.progress import ProgressReport
+
+        with ProgressReport() as progress:
+            again = compute_again(options.features_config(flags), recompute, progress)
+    click.echo(json.dumps(verify_json(found, again)) if as_json else verify_text(found, again))
+    sys.exit(1 if found.findings or (again and again.deviations) else 0)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         if config.data == DEMO
         else assemble(config.backbone)
     )
-    positions, keys, unreadable = _keys(dataset, index_file(config.out, config.data))
+    positions, keys, unreadable = image_keys(dataset, config)
     made_by = provenance() | {"weights": assembly.weights.source}
     store = FeatureStore.open(config.out / "features", assembly.recipe, provenance=made_by)
     facts = FeatureStore.open(config.out / "images", FACTS_RECIPE, provenance=provenance())
@@ -142,11 +142,19 @@ def index_file(out: Path, data: str) -> Path:
     return out / "files" / hashlib.sha256(place).hexdigest()[:16]
 
 
-def _keys(
-    dataset: Dataset, remembered: Path
+def image_keys(
+    dataset: Dataset, config: FeaturesConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
-    """Hash what changed since the last run: keys of what can be read, and the rest."""
-    index = FileIndex.load(remembered)
+    """Hash what changed since the last run.
+
+    Returns
+    -------
+    positions, keys
+        int64 ``(n,)`` and uint8 ``(n, 32)``: which files can be read, and the SHA-256 of each.
+    rejects
+        The others.
+    """
+    index = FileIndex.load(index_file(config.out, config.data))
     hashed = hash_files(dataset.paths, index)
     index.save()
     good = [(i, key) for i, key in enumerate(hashed) if isinstance(key, bytes)]

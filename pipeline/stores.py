@@ -67,11 +67,14 @@ def look(out: Path) -> tuple[StoreStatus, ...]:
     return tuple(_status(store) for store in _stores(out))
 
 
-def check(out: Path) -> Verified:
+def check(out: Path, *, repair: bool = False) -> Verified:
     """Check every byte of every shard below `out`, whether it was checked before or not.
 
-    Nothing is moved or changed: the next ``features`` or ``heads`` sets aside what is damaged and
-    computes it again.
+    Parameters
+    ----------
+    repair
+        Move what is damaged to its store's quarantine. Else nothing is moved or changed: the next
+        ``features`` or ``heads`` sets it aside. Either way they compute its rows again.
 
     Raises
     ------
@@ -79,8 +82,11 @@ def check(out: Path) -> Verified:
         `out` is not there.
     """
     stores = _stores(out)
-    findings = tuple((store.folder, finding) for store in stores for finding in store.verify())
-    return Verified(sum(s.shards for s in stores), sum(s.rows for s in stores), findings)
+    shards, rows = sum(s.shards for s in stores), sum(s.rows for s in stores)
+    findings = tuple(
+        (store.folder, finding) for store in stores for finding in store.verify(repair=repair)
+    )
+    return Verified(shards, rows, findings)
 
 
 def _stores(out: Path) -> list[FeatureStore]:

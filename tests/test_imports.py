@@ -12,7 +12,7 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"report"},
-    {"stage_one", "stage_two", "predict", "extractor", "stores"},
+    {"stage_one", "stage_two", "predict", "extractor", "stores", "recompute"},
     {"assemble", "extract", "sweep", "export", "roles"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
@@ -21,7 +21,9 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Arrows within one layer that the design has.
-SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")}
+SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
+    ("recompute", "stage_one"),
+}
 
 
 def imports(path: Path) -> set[str]:

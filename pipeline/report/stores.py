@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.report.units import human_bytes, plural
 from pipeline.stores import StoreStatus, Verified
+
+if TYPE_CHECKING:  # its imports would slow `status` down
+    from pipeline.recompute import Recomputed
 
 
 def status_json(stores: Sequence[StoreStatus]) -> dict[str, Any]:
@@ -35,25 +39,61 @@ def _line(store: StoreStatus) -> str:
     )
 
 
-def verify_json(found: Verified) -> dict[str, Any]:
+def verify_json(found: Verified, again: Recomputed | None = None) -> dict[str, Any]:
     """Return the object that ``verify --json`` prints."""
-    return {
+    told: dict[str, Any] = {
         "shards": found.shards,
         "rows": found.rows,
         "findings": [
             {"store": str(store), "shard": finding.shard, "problem": finding.problem}
+            | ({"moved_to": str(finding.moved_to)} if finding.moved_to else {})
             for store, finding in found.findings
         ],
     }
+    if again is not None:
+        told["recomputed"] = {
+            "store": str(again.store),
+            "rows": again.rows,
+            "tolerance": again.tolerance,
+            "largest_deviation": _finite(again.largest),
+            "deviations": [
+                {"path": str(d.path), "deviation": _finite(d.deviation), "problem": d.problem}
+                for d in again.deviations
+            ],
+        }
+    return told
 
 
-def verify_text(found: Verified) -> str:
+def _finite(number: float) -> float | None:
+    """Return a number that JSON has, which has no infinity."""
+    return number if math.isfinite(number) else None
+
+
+def verify_text(found: Verified, again: Recomputed | None = None) -> str:
     """Return one line a finding, and the verdict."""
-    lines = [f"{store / 'shards' / f.shard}: {f.problem}" for store, f in found.findings]
+    lines = [
+        f"{store / 'shards' / f.shard}: {f.problem}"
+        + (f"; moved to {f.moved_to}" if f.moved_to else "")
+        for store, f in found.findings
+    ]
     checked = f"{plural(found.shards, 'shard')} with {plural(found.rows, 'row')} checked"
     verdict = (
         f"{plural(len(lines), 'finding')}; the next features or heads computes those rows again"
         if lines
         else "every byte is as it was written"
     )
-    return "\n".join([*lines, f"{checked}: {verdict}"])
+    return "\n".join(
+        [*lines, f"{checked}: {verdict}", *(_recomputed_lines(again) if again else ())]
+    )
+
+
+def _recomputed_lines(again: Recomputed) -> list[str]:
+    lines = [
+        f"{d.path}: {d.problem or f'its row is off by {d.deviation:.1e} of its largest number'}"
+        for d in again.deviations
+    ]
+    return [
+        *lines,
+        f"{plural(again.rows, 'row')} of {again.store} computed again: {len(lines)} not as stored, "
+        f"largest deviation {again.largest:.1e} (tolerance {again.tolerance:.0e})",
+    ]
