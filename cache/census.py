@@ -17,6 +17,8 @@ from cache.shard import Shard, State, open_shard
 
 # How often a check looks again, as others may commit and repair at the same time.
 _ROUNDS = 3
+# How often the folder is listed until it holds still.
+_LISTINGS = 20
 
 
 class Census:
@@ -56,9 +58,17 @@ class Census:
             The folder cannot be listed.
         """
         dims, known, failed = self.dims, self.good, self._bad
-        self.good, self._bad = {}, {}
-        for name in self._folder.entries():
-            self._sort(name, known.get(name), failed.get(name))
+        names = self._folder.entries()
+        # A listing takes time: it may miss a shard that others merged some into, and the merged
+        # ones as well, which are gone by then. Two that are equal are one moment's.
+        for _ in range(_LISTINGS):
+            self.good, self._bad = {}, {}
+            for name in names:
+                self._sort(name, known.get(name), failed.get(name))
+            before, names = names, self._folder.entries()
+            if names == before:
+                break
+            known, failed = known | self.good, failed | self._bad
         if dims is None:
             dims = _most_common_dims(self.good.values())
         for name, shard in list(self.good.items()):
@@ -79,8 +89,8 @@ class Census:
         if passed != load_checked(self._folder.checked):
             save_checked(self._folder.checked, passed, self._folder.tmp)
         self._checked = passed
-        # What only changed while it was read, and is good now, is no finding.
-        return [f for name, f in findings.items() if f.moved_to or name not in self.good]
+        # What only changed while it was read, and is good now or taken away, is no finding.
+        return [f for name, f in findings.items() if f.moved_to or name in self._bad]
 
     def verify(self, *, repair: bool) -> list[Finding]:
         """Check the bytes of every shard, whatever is remembered, and read each with HDF5 as well.
@@ -124,9 +134,8 @@ class Census:
             try:
                 self.good[name] = open_shard(path, self._recipe)
             except ShardError as error:
-                self._bad[name] = state, str(error)
-            except OSError as error:
-                self._bad[name] = state, f"cannot be read: {error.strerror}"
+                if os.path.lexists(path):
+                    self._bad[name] = state, str(error)
 
     def _drop(self, name: str, problem: str) -> None:
         self._bad[name] = self.good.pop(name).state, problem
