@@ -182,6 +182,9 @@ class FeatureStore:
         block = self._block(keys, features, views)
         folder = self._folder
         folder.create()
+        if not folder.recipe.exists():  # others removed the store, which had nothing they needed
+            save_recipe(folder, self._recipe, {})
+            self._anchored = False
         self._anchor()
         path = commit(
             folder.tmp,

@@ -150,5 +150,52 @@ def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
     sys.exit(1 if found.findings or (again and again.deviations) else 0)
 
 
+@command.command()
+@options.out
+@options.as_json
+def compact(out: Path, as_json: bool) -> None:
+    """Merge the small shards of the cache into few; readers may read meanwhile."""
+    from pipeline.report.tidy import compact_json, compact_text
+    from pipeline.tidy import compact as merge
+
+    done = merge(out)
+    click.echo(json.dumps(compact_json(done)) if as_json else compact_text(done))
+    sys.exit(1 if any(store.findings for store in done.values()) else 0)
+
+
+@command.command()
+@click.argument("data", nargs=-1, required=True)
+@options.out
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@options.as_json
+def gc(data: tuple[str, ...], out: Path, yes: bool, as_json: bool) -> None:
+    """Remove the rows and stores that none of the DATA needs, and what dead processes left.
+
+    Name every data set whose features are to stay. Shows what would go and asks first; with
+    --json and without --yes, shows only.
+    """
+    from pipeline.report.tidy import gc_json, gc_text, plan_text
+    from pipeline.tidy import carry_out, plan_gc
+
+    plan = plan_gc(data, out)
+    if not as_json:
+        click.echo(plan_text(plan))
+    agreed = not plan.nothing and (yes or (not as_json and _confirmed("remove it?")))
+    findings = carry_out(plan) if agreed else ()
+    if as_json:
+        click.echo(json.dumps(gc_json(plan, agreed, findings)))
+    elif not plan.nothing:
+        click.echo(gc_text(agreed, findings))
+    sys.exit(1 if findings else 0)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on standard error; no answer (nobody is there) is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.exceptions.Abort:
+        return False
+
+
 if __name__ == "__main__":
     main()

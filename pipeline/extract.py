@@ -18,6 +18,9 @@ from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer, Rows
 from pipeline.images.batches import DecodedBatch, Source, decoded_batches
 from pipeline.images.decode import Resize
 
+WORK_LOCK = "work.lock"
+"""File in a store's folder that is locked by whoever fills the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
@@ -170,7 +173,7 @@ def _run(
 @contextlib.contextmanager
 def _sole_worker(store: FeatureStore, observe: Observer) -> Iterator[None]:
     """Keep a second run from computing the same rows; the store itself needs no lock."""
-    lock = FileLock(store.folder / "work.lock")
+    lock = FileLock(store.folder / WORK_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

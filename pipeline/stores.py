@@ -89,11 +89,22 @@ def check(out: Path, *, repair: bool = False) -> Verified:
     return Verified(shards, rows, findings)
 
 
-def _stores(out: Path) -> list[FeatureStore]:
+def store_folders(out: Path) -> list[Path]:
+    """List the folders of the stores below `out`, those of features first.
+
+    Raises
+    ------
+    UsageError
+        `out` is not there.
+    """
     if not out.is_dir():
         raise UsageError(f"there is no folder {out}; name the one that --out named")
     recipes = [*out.glob("features/*/recipe.json"), *out.glob("images/*/recipe.json")]
-    return [FeatureStore.at(recipe.parent) for recipe in sorted(recipes)]
+    return [recipe.parent for recipe in sorted(recipes)]
+
+
+def _stores(out: Path) -> list[FeatureStore]:
+    return [FeatureStore.at(folder) for folder in store_folders(out)]
 
 
 def _status(store: FeatureStore) -> StoreStatus:
