@@ -40,7 +40,8 @@ from cache.shard import (
 )
 
 _AT_ONCE = 1 << 20
-_LARGEST_MEMORY = 256 << 20
+# Some hundred thousand shards. JSON takes some twenty times its length in memory.
+_LARGEST_MEMORY = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
