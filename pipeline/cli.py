@@ -90,6 +90,26 @@ def heads(as_json: bool, **flags: Any) -> None:
     sys.exit(2 if config.features.strict and trained.features.rejects else 0)
 
 
+@command.command("export-h5")
+@click.argument("data")
+@click.argument("file", type=options.PATH)
+@options.features_options
+def export_h5(file: Path, as_json: bool, **flags: Any) -> None:
+    """Write the features of DATA with labels, paths and split to one FILE: .h5, .npz or .parquet.
+
+    Features that the cache lacks are made first; the flags of features say which.
+    """
+    from pipeline.export_rows import export_rows
+    from pipeline.report.export_rows import exported_json, exported_text
+    from pipeline.report.progress import ProgressReport
+
+    config = options.features_config(flags)
+    with ProgressReport() as progress:
+        done = export_rows(config, file, progress)
+    click.echo(json.dumps(exported_json(done)) if as_json else exported_text(done))
+    sys.exit(2 if config.strict and done.features.rejects else 0)
+
+
 @command.command()
 @click.argument("head", type=options.PATH)
 @click.argument("images", nargs=-1, required=True, type=options.PATH)

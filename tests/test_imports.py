@@ -12,7 +12,16 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"report"},
-    {"stage_one", "stage_two", "predict", "extractor", "stores", "recompute", "tidy"},
+    {
+        "stage_one",
+        "stage_two",
+        "predict",
+        "extractor",
+        "stores",
+        "recompute",
+        "tidy",
+        "export_rows",
+    },
     {"assemble", "extract", "sweep", "export", "roles"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
@@ -23,6 +32,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Arrows within one layer that the design has.
 SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
     ("recompute", "stage_one"),
+    ("export_rows", "stage_one"),
     ("tidy", "stage_one"),
     ("tidy", "stores"),
 }
