@@ -21,6 +21,7 @@ LAYERS = [
         "recompute",
         "tidy",
         "export_rows",
+        "tfdata",
     },
     {"assemble", "extract", "sweep", "export", "roles"},
     {"engines", "heads"},
