@@ -135,14 +135,18 @@ def predict(as_json: bool, strict: bool, **flags: Any) -> None:
 
 
 @command.command()
+@click.argument("data", required=False)
 @options.out
 @options.as_json
-def status(out: Path, as_json: bool) -> None:
-    """Tell what the cache holds: stores, their rows, bytes and recipes."""
+def status(data: str | None, out: Path, as_json: bool) -> None:
+    """Tell what the cache holds: stores, their rows, bytes and recipes, and what made them.
+
+    With DATA, also how many of its images have no row in each.
+    """
     from pipeline.report.stores import status_json, status_text
     from pipeline.stores import look
 
-    stores = look(out)
+    stores = look(out, data)
     click.echo(json.dumps(status_json(stores)) if as_json else status_text(stores))
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache import FeatureStore
 from cache.integrity import Finding
 from pipeline.errors import UsageError
@@ -25,6 +28,8 @@ class StoreStatus:
         Its size; dims is None while it is empty.
     rejected
         Files on its list of rejects.
+    missing
+        Distinct images of the data set asked about that have no row; None where none was.
     recipe, provenance
         What its rows are, and what made them.
     """
@@ -35,6 +40,7 @@ class StoreStatus:
     nbytes: int
     shards: int
     rejected: int
+    missing: int | None
     recipe: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -56,15 +62,25 @@ class Verified:
     findings: tuple[tuple[Path, Finding], ...]
 
 
-def look(out: Path) -> tuple[StoreStatus, ...]:
+def look(out: Path, data: str | None = None) -> tuple[StoreStatus, ...]:
     """Tell what each store below `out` holds; reads headers and keys, no features.
+
+    Parameters
+    ----------
+    out
+        Where the stores are.
+    data
+        A data set, to count which of its images have no row; of these, files that changed since
+        they were last hashed are read.
 
     Raises
     ------
     UsageError
-        `out` is not there.
+        `out` is not there, or no such data.
     """
-    return tuple(_status(store) for store in _stores(out))
+    stores = _stores(out)
+    keys = None if data is None else _distinct_keys(data, out)
+    return tuple(_status(store, keys) for store in stores)
 
 
 def check(out: Path, *, repair: bool = False) -> Verified:
@@ -107,7 +123,16 @@ def _stores(out: Path) -> list[FeatureStore]:
     return [FeatureStore.at(folder) for folder in store_folders(out)]
 
 
-def _status(store: FeatureStore) -> StoreStatus:
+def _distinct_keys(data: str, out: Path) -> NDArray[np.uint8]:
+    # Their imports would slow down whoever only asks what is there.
+    from pipeline.config import FeaturesConfig
+    from pipeline.stage_one import find_dataset, image_keys
+
+    config = FeaturesConfig(data=data, out=out)
+    return np.unique(image_keys(find_dataset(config), config)[1], axis=0)
+
+
+def _status(store: FeatureStore, keys: NDArray[np.uint8] | None) -> StoreStatus:
     recorded = json.loads((store.folder / "recipe.json").read_text(encoding="utf-8"))
     return StoreStatus(
         folder=store.folder,
@@ -116,6 +141,7 @@ def _status(store: FeatureStore) -> StoreStatus:
         nbytes=store.nbytes,
         shards=store.shards,
         rejected=len(read_rejects(store.folder)),
+        missing=None if keys is None else len(store.missing(keys)),
         recipe=recorded["recipe"],
         provenance=recorded.get("provenance", {}),
     )

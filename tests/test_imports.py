@@ -34,6 +34,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
     ("recompute", "stage_one"),
     ("export_rows", "stage_one"),
+    ("stores", "stage_one"),
     ("tidy", "stage_one"),
     ("tidy", "stores"),
 }

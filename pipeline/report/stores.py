@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.report.units import human_bytes, plural
@@ -12,6 +13,18 @@ from pipeline.stores import StoreStatus, Verified
 
 if TYPE_CHECKING:  # its imports would slow `status` down
     from pipeline.recompute import Recomputed
+
+# What a recipe says where nothing special was asked for; left out of the table.
+_USUAL: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        "kind": ("FeatureRecipe", "FactsRecipe"),
+        "layer": ("top",),
+        "bn": ("stored",),
+        "augment": ("none",),
+        "augment_seed": (0,),
+        "version": (1,),
+    }
+)
 
 
 def status_json(stores: Sequence[StoreStatus]) -> dict[str, Any]:
@@ -28,15 +41,32 @@ def status_text(stores: Sequence[StoreStatus]) -> str:
     """Return a table of stores."""
     if not stores:
         return "no stores yet: headstart features DATA makes one"
-    lines = [f"{'rows':>10} {'dims':>7} {'size':>9} {'shards':>6} {'rejects':>7}  store"]
-    return "\n".join([*lines, *map(_line, stores)])
+    lines = [
+        f"{'rows':>10} {'missing':>7} {'dims':>7} {'size':>9} {'shards':>6} {'rejects':>7}  store"
+    ]
+    return "\n".join([*lines, *(line for store in stores for line in _lines(store))])
 
 
-def _line(store: StoreStatus) -> str:
-    return (
-        f"{store.rows:>10} {store.dims or '-':>7} {human_bytes(store.nbytes):>9}"
-        f" {store.shards:>6} {store.rejected:>7}  {store.folder}"
+def _lines(store: StoreStatus) -> list[str]:
+    missing = "-" if store.missing is None else store.missing
+    made_by = (f"{name} {value}" for name, value in store.provenance.items())
+    recipe = (
+        f"{name} {_shortened(value)}"
+        for name, value in store.recipe.items()
+        if value not in _USUAL.get(name, ("",))
     )
+    return [
+        f"{store.rows:>10} {missing:>7} {store.dims or '-':>7} {human_bytes(store.nbytes):>9}"
+        f" {store.shards:>6} {store.rejected:>7}  {store.folder}",
+        f"{'recipe':>10}  {', '.join(recipe)}",
+        f"{'made by':>10}  {', '.join(made_by)}",
+    ]
+
+
+def _shortened(value: object) -> str:
+    """Return a value of a recipe; of a digest its first digits."""
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 else text
 
 
 def verify_json(found: Verified, again: Recomputed | None = None) -> dict[str, Any]:
