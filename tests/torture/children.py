@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py  # noqa: F401 - once, and not in every child
+
 
 @dataclass(slots=True)
 class Child:
