@@ -10,6 +10,10 @@ The steps of `commit`, each of which the promises of the store rest on:
 4. fsync the folder; only now is the file kept
 5. unlink the temporary
 
+Names are free or taken by one call of the system each, so this needs no lock, but for what is in
+the way or found bad: a judgement and the move that follows are two calls, and a good file may come
+in between. Whoever moves or replaces a bad file is `alone` in doing so.
+
 All of it runs in a thread of its own, as signal handlers run in the main thread only: Ctrl-C cannot
 tear a call of HDF5 or leave a descriptor half closed. It is raised when the commit is through.
 
@@ -25,6 +29,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import platform
@@ -36,17 +41,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cache.errors import CacheError, ShardError
 
 CHUNK = 1 << 20
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 _NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+# What the process or the machine is short of now; it says nothing of the file.
+_SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EAGAIN}
+
+Read = TypeVar("Read")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
     """Open a regular file for reading; follow no link, wait for no FIFO, and close it in the end.
+
+    What is no regular file is not even opened: for a device that runs its driver.
 
     Raises
     ------
@@ -55,6 +67,8 @@ def opened(path: Path) -> Iterator[int]:
     OSError
         It cannot be opened.
     """
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise ShardError("not a regular file")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -66,7 +80,35 @@ def opened(path: Path) -> Iterator[int]:
             raise ShardError("not a regular file")
         yield fd
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # nothing was written that closing could lose
+            os.close(fd)
+
+
+def twice(path: Path, read: Callable[[], Read]) -> Read:
+    """Do what reads a file, and once more if that fails: one error may be a passing one.
+
+    Raises
+    ------
+    CacheError
+        The system is short of something, which is no verdict on the file.
+    OSError
+        It failed both times, or the file is not there.
+    """
+    try:
+        return read()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        pass
+    try:
+        return read()
+    except OSError as error:
+        if error.errno in _SHORT_OF:
+            raise CacheError(
+                f"cannot read {path} now: {error.strerror}. Nothing is known to be wrong with the "
+                "file; close other programs or raise the limit (ulimit -n) and run again"
+            ) from error
+        raise
 
 
 def read_at(fd: int, start: int, size: int) -> bytearray:
@@ -99,6 +141,41 @@ def sha256_of(fd: int) -> str:
         digest.update(view[:count])
         position += count
     return digest.hexdigest()
+
+
+def fsync_found(fd: int) -> None:
+    """Make what was just read from a file durable: nobody may have synced what others copied in.
+
+    Raises
+    ------
+    OSError
+        It may not be on the disk. (On a filesystem that nobody can write to, it is.)
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_FSYNC | {errno.EROFS}:
+            raise
+
+
+@contextmanager
+def alone(quarantine: Path) -> Iterator[None]:
+    """Wait until nobody else moves or replaces bad files here, and keep others from it.
+
+    On filesystems without locks it does not; the steps are in an order that then leaves a window of
+    one call only.
+    """
+    fd = os.open(quarantine, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            # A child that was forked meanwhile has the descriptor too and would keep the lock.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -257,11 +334,14 @@ def _replace(temporary: Path, final: Path, quarantine: Path) -> None:
     First a second name, then a rename over the first: at no moment is a good file that another
     process may just have put there without its name.
     """
-    try:
-        os.link(final, quarantine / f"{final.name}.{uuid.uuid4().hex[:8]}", follow_symlinks=False)
-    except OSError:  # no hard links here, or a folder, which can be neither linked nor replaced
-        put_aside(final, quarantine)
-    temporary.replace(final)
+    aside = quarantine / f"{final.name}.{uuid.uuid4().hex[:8]}"
+    with alone(quarantine):
+        try:
+            os.link(final, aside, follow_symlinks=False)
+        except OSError:  # no hard links here, or a folder, which can be neither linked nor replaced
+            with contextlib.suppress(FileNotFoundError):  # another process just moved it
+                put_aside(final, quarantine)
+        temporary.replace(final)
 
 
 def _kept_already(final: Path, digest: str) -> bool:
@@ -270,8 +350,7 @@ def _kept_already(final: Path, digest: str) -> bool:
         with opened(final) as fd:
             if sha256_of(fd) != digest:
                 return False
-            # It may be a plain copy that nobody has synced.
-            os.fsync(fd)
+            fsync_found(fd)
             return True
-    except ShardError:
+    except (ShardError, OSError):  # unreadable as well: the new file is as good and can be read
         return False

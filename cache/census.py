@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cache.crosscheck import disagreement_of
 from cache.errors import ShardError
 from cache.folder import Folder
 from cache.integrity import Finding, load_checked, problem_of, quarantine, save_checked
@@ -16,6 +17,8 @@ from cache.shard import Shard, State, open_shard
 
 # How often a check looks again, as others may commit and repair at the same time.
 _ROUNDS = 3
+# How often the folder is listed until it holds still.
+_LISTINGS = 20
 
 
 class Census:
@@ -55,9 +58,17 @@ class Census:
             The folder cannot be listed.
         """
         dims, known, failed = self.dims, self.good, self._bad
-        self.good, self._bad = {}, {}
-        for name in self._folder.entries():
-            self._sort(name, known.get(name), failed.get(name))
+        names = self._folder.entries()
+        # A listing takes time: it may miss a shard that others merged some into, and the merged
+        # ones as well, which are gone by then. Two that are equal are one moment's.
+        for _ in range(_LISTINGS):
+            self.good, self._bad = {}, {}
+            for name in names:
+                self._sort(name, known.get(name), failed.get(name))
+            before, names = names, self._folder.entries()
+            if names == before:
+                break
+            known, failed = known | self.good, failed | self._bad
         if dims is None:
             dims = _most_common_dims(self.good.values())
         for name, shard in list(self.good.items()):
@@ -78,17 +89,35 @@ class Census:
         if passed != load_checked(self._folder.checked):
             save_checked(self._folder.checked, passed, self._folder.tmp)
         self._checked = passed
-        # What only changed while it was read, and is good now, is no finding.
-        return [f for name, f in findings.items() if f.moved_to or name not in self.good]
+        # What only changed while it was read, and is good now or taken away, is no finding.
+        return [f for name, f in findings.items() if f.moved_to or name in self._bad]
 
-    def verify(self) -> list[Finding]:
-        """Check the bytes of every shard, whatever is remembered; move and remember nothing."""
-        self.refresh()
-        shards = list(self.good.values())
-        problems = dict(zip((s.path.name for s in shards), _problems(shards), strict=True))
-        bad = {name: problem for name, (_, problem) in self._bad.items()}
-        bad |= {name: problem for name, problem in problems.items() if problem is not None}
-        return [Finding(name, problem, None) for name, problem in sorted(bad.items())]
+    def verify(self, *, repair: bool) -> list[Finding]:
+        """Check the bytes of every shard, whatever is remembered, and read each with HDF5 as well.
+
+        What fails is moved if it is to be repaired; else nothing is moved or remembered.
+        """
+        seen: set[tuple[str, State]] = set()
+        bad: dict[str, tuple[State, str]] = {}
+        for _ in range(_ROUNDS):  # again, as others may commit and compact at the same time
+            self.refresh()
+            bad |= self._bad
+            shards = [s for name, s in self.good.items() if (name, s.state) not in seen]
+            if not shards:
+                break
+            seen |= {(shard.path.name, shard.state) for shard in shards}
+            for shard, problem in zip(shards, _problems(shards, _thorough), strict=True):
+                if problem is not None:
+                    bad[shard.path.name] = shard.state, problem
+        findings = [Finding(name, problem, None) for name, (_, problem) in sorted(bad.items())]
+        if repair:
+            for name, judged in bad.items():
+                self.good.pop(name, None)
+                self._checked.pop(name, None)
+                self._bad[name] = judged
+            findings = [self._put_aside(name) for name in sorted(bad)]
+            self.refresh()
+        return findings
 
     def _sort(self, name: str, known: Shard | None, failed: tuple[State, str] | None) -> None:
         """Sort one file into the good and the bad."""
@@ -105,9 +134,8 @@ class Census:
             try:
                 self.good[name] = open_shard(path, self._recipe)
             except ShardError as error:
-                self._bad[name] = state, str(error)
-            except OSError as error:
-                self._bad[name] = state, f"cannot be read: {error.strerror}"
+                if os.path.lexists(path):
+                    self._bad[name] = state, str(error)
 
     def _drop(self, name: str, problem: str) -> None:
         self._bad[name] = self.good.pop(name).state, problem
@@ -128,9 +156,15 @@ class Census:
         return Finding(name, problem, aside)
 
 
-def _problems(shards: Sequence[Shard]) -> list[str | None]:
+def _problems(
+    shards: Sequence[Shard], check: Callable[[Shard], str | None] = problem_of
+) -> list[str | None]:
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(problem_of, shards))
+        return list(pool.map(check, shards))
+
+
+def _thorough(shard: Shard) -> str | None:
+    return problem_of(shard) or disagreement_of(shard)
 
 
 def _most_common_dims(shards: Iterable[Shard]) -> int | None:

@@ -16,8 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.atomic import opened, put_aside, read_at, sha256_of
-from cache.errors import ShardError
+from cache.atomic import (
+    alone,
+    fsync_folder,
+    fsync_found,
+    opened,
+    put_aside,
+    read_at,
+    sha256_of,
+    twice,
+)
+from cache.errors import CacheError, ShardError
 from cache.shard import (
     NAME,
     Shard,
@@ -31,7 +40,8 @@ from cache.shard import (
 )
 
 _AT_ONCE = 1 << 20
-_LARGEST_MEMORY = 256 << 20
+# Some hundred thousand shards. JSON takes some twenty times its length in memory.
+_LARGEST_MEMORY = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +67,49 @@ def problem_of(shard: Shard) -> str | None:
     """Read a shard from its first byte to its last; return what is wrong with it, if anything.
 
     Every row's crc is computed again, and the whole file's SHA-256 compared with its name. It is
-    read, not mapped: a bad sector is then an error here instead of the end of the process.
+    read, not mapped: a bad sector is then an error here instead of the end of the process. What
+    passes is durable on return, or a crash could change a file that is remembered as good.
+
+    Raises
+    ------
+    CacheError
+        The system is short of something, or the file could not be made durable; it may be good.
     """
     try:
-        with opened(shard.path) as fd:
-            header = read_header(fd)
-            keys, views, crcs = read_keys(fd, header), read_views(fd, header), read_crcs(fd, header)
-            for first, rows in read_features(fd, header, _AT_ONCE):
-                part = slice(first, first + len(rows))
-                bad = row_crcs(keys[part], views[part], rows, header.recipe) != crcs[part]
-                if bad.any():
-                    return f"damaged: row {first + int(np.argmax(bad))} does not match its crc"
-            name = NAME.fullmatch(shard.path.name)
-            if name is None or not sha256_of(fd).startswith(name["digest"]):
-                return "damaged or renamed: the content does not match the name"
-            if State.of(os.fstat(fd)) != shard.state or header != shard.header:
-                return "changed while it was in use"
+        return twice(shard.path, lambda: _problem_of(shard))
     except ShardError as error:
         return str(error)
+    except FileNotFoundError:  # taken away since it was opened: nothing that could be bad
+        return None
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+def _problem_of(shard: Shard) -> str | None:
+    with opened(shard.path) as fd:
+        header = read_header(fd)
+        keys, views, crcs = read_keys(fd, header), read_views(fd, header), read_crcs(fd, header)
+        for first, rows in read_features(fd, header, _AT_ONCE):
+            part = slice(first, first + len(rows))
+            bad = row_crcs(keys[part], views[part], rows, header.recipe) != crcs[part]
+            if bad.any():
+                return f"damaged: row {first + int(np.argmax(bad))} does not match its crc"
+        name = NAME.fullmatch(shard.path.name)
+        if name is None or not sha256_of(fd).startswith(name["digest"]):
+            return "damaged or renamed: the content does not match the name"
+        if State.of(os.fstat(fd)) != shard.state or header != shard.header:
+            return "changed while it was in use"
+        try:
+            fsync_found(fd)
+        except OSError as error:  # not tried again, see `cache.atomic`
+            raise CacheError(f"cannot sync {shard.path}: {error.strerror}") from error
     return None
 
 
 def quarantine(path: Path, folder: Path, judged: State | None) -> Path | None:
-    """Move a file that failed into the quarantine; None where that is not possible.
+    """Move a file that failed into the quarantine; None where that is not possible or not right.
+
+    What cannot be read is not moved: it may be another user's, or good again tomorrow.
 
     Parameters
     ----------
@@ -92,22 +120,39 @@ def quarantine(path: Path, folder: Path, judged: State | None) -> Path | None:
         alone. None: whatever is there.
     """
     try:
-        if judged is not None and State.of(path.lstat()) != judged:
-            return None
-        aside = put_aside(path, folder)
-        # A good shard may have come in between the two calls. Its name is free, so it goes back.
-        if judged is not None and aside.lstat().st_ino != judged.inode:
-            os.link(aside, path, follow_symlinks=False)
-            aside.unlink()
-            return None
+        with alone(folder):
+            if not _readable(path) or judged not in (None, State.of(path.lstat())):
+                return None
+            aside = put_aside(path, folder)
+            # Where there are no locks, a good shard may have come in between the two calls. Its
+            # name is free, so it goes back.
+            if judged is not None and aside.lstat().st_ino != judged.inode:
+                os.link(aside, path, follow_symlinks=False)
+                fsync_folder(path.parent)
+                aside.unlink()
+                return None
     except OSError:
         return None
     return aside
 
 
+def _readable(path: Path) -> bool:
+    """Whether all of a file can be read, or it is no file that anyone could read rows from."""
+    try:
+        with opened(path) as fd:
+            sha256_of(fd)
+    except ShardError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def load_checked(file: Path) -> dict[str, State]:
     """Read which shards passed, and in which state. Whatever is wrong with the file: none did."""
-    with contextlib.suppress(ShardError, OSError, ValueError, TypeError, RecursionError):
+    # OverflowError: JSON as Python reads it has an Infinity.
+    wrong = (ShardError, OSError, ValueError, TypeError, RecursionError, OverflowError)
+    with contextlib.suppress(*wrong):
         with opened(file) as fd:
             found = json.loads(bytes(read_at(fd, 0, min(os.fstat(fd).st_size, _LARGEST_MEMORY))))
         return {str(name): State(*map(int, state)) for name, state in dict(found).items()}

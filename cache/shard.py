@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.atomic import opened, read_at
+from cache.atomic import opened, read_at, twice
 from cache.errors import ShardError
 from cache.header import BLOCK, KEY_BYTES, Header, check, parse
 from cache.recipe import Recipe
@@ -111,10 +111,17 @@ def open_shard(path: Path, recipe: Recipe) -> Shard:
     Raises
     ------
     ShardError
-        Not a shard of this recipe, or damaged; says what is wrong.
-    OSError
-        It cannot be read.
+        Not a shard of this recipe, damaged or unreadable; says what is wrong.
+    CacheError
+        The system is short of something (descriptors, memory); the file may be good.
     """
+    try:
+        return twice(path, lambda: _open_shard(path, recipe))
+    except OSError as error:
+        raise ShardError(f"cannot be read: {error.strerror}") from error
+
+
+def _open_shard(path: Path, recipe: Recipe) -> Shard:
     name = NAME.fullmatch(path.name)
     if name is None:
         raise ShardError("its name is not that of a shard")
@@ -126,9 +133,17 @@ def open_shard(path: Path, recipe: Recipe) -> Shard:
         if header.recipe.hex() != recipe.digest or header.dtype != recipe.dtype:
             raise ShardError("belongs to another recipe")
         # A sparse file can claim rows without end; ours have their keys on disk.
-        if os.lseek(fd, header.key_at, os.SEEK_HOLE) < header.key_at + KEY_BYTES * header.rows:
+        if not _keys_are_there(fd, header):
             raise ShardError("damaged: a hole in its keys")
         return Shard(path, state, header, read_keys(fd, header), read_views(fd, header))
+
+
+def _keys_are_there(fd: int, header: Header) -> bool:
+    needed = KEY_BYTES * header.rows
+    try:
+        return os.lseek(fd, header.key_at, os.SEEK_HOLE) >= header.key_at + needed
+    except OSError:  # not every filesystem can tell where holes are
+        return os.fstat(fd).st_blocks * 512 >= needed
 
 
 def map_features(shard: Shard) -> NDArray[Any]:

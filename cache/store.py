@@ -26,8 +26,9 @@ from cache.shard import Block, shard_name
 from cache.table import Maps, Table
 from cache.writer import write_shard
 
-# How often a reader looks again when a shard vanishes under it (others compact or repair).
-_ATTEMPTS = 3
+# How often a reader looks again when a shard vanishes under it (others compact or repair). Each
+# time some others are gone, so there is an end to it.
+_ATTEMPTS = 100
 _NO_PROVENANCE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -181,6 +182,9 @@ class FeatureStore:
         block = self._block(keys, features, views)
         folder = self._folder
         folder.create()
+        if not folder.recipe.exists():  # others removed the store, which had nothing they needed
+            save_recipe(folder, self._recipe, {})
+            self._anchored = False
         self._anchor()
         path = commit(
             folder.tmp,
@@ -190,7 +194,10 @@ class FeatureStore:
             lambda digest: shard_name(self._recipe, len(block.keys), digest),
         )
         with self._lock:
-            self._census.add(path)
+            try:
+                self._census.add(path)
+            except ShardError:  # others merged it into another one already
+                self._census.refresh()
         return path
 
     def read(self, keys: ArrayLike, views: ArrayLike | None = None) -> NDArray[Any]:
@@ -228,17 +235,34 @@ class FeatureStore:
         raise CacheError(f"{self.folder} keeps changing while it is read; try again")
 
     def blocks(self, rows: int = 4096) -> Iterator[Block]:
-        """Iterate over all distinct rows, mapped and not copied, at most ``rows`` at a time.
+        """Iterate over the distinct rows of this moment, each once, at most ``rows`` at a time.
+
+        They are mapped and not copied, unless others merge shards meanwhile: then those that are
+        left are looked up anew.
 
         Raises
         ------
         CacheError
-            A shard was taken away or replaced since this began.
+            Rows were taken away since this began, or the system failed.
         """
+        table, given = self._tabled(), 0
         try:
-            yield from self._tabled().blocks(rows, self._maps)
-        except (ShardError, OSError) as error:
-            raise CacheError(f"{self.folder} changed while it was read: {error}") from error
+            for block in table.blocks(rows, self._maps):
+                given += len(block.keys)
+                yield block
+            return
+        except (ShardError, FileNotFoundError):
+            self.refresh()
+        except OSError as error:
+            raise CacheError(f"cannot map {error.filename}: {error.strerror}") from error
+        keys, views = table.distinct(given)
+        order = np.argsort(self._tabled().index.find(keys, views), kind="stable")
+        for low in range(0, len(order), rows):
+            part = order[low : low + rows]
+            try:
+                yield Block(keys[part], views[part], self.read(keys[part], views[part]))
+            except MissingRows as error:
+                raise CacheError(f"{self.folder} changed while it was read: {error}") from error
 
     def check(self) -> list[Finding]:
         """Check every byte of each shard that was not yet checked in its present state.
@@ -255,16 +279,23 @@ class FeatureStore:
         with self._lock:
             return self._census.check()
 
-    def verify(self) -> list[Finding]:
+    def verify(self, *, repair: bool = False) -> list[Finding]:
         """Check every byte of every shard against its digests, checked before or not.
+
+        What passes is opened with h5py as well and compared with what our own reader sees.
+
+        Parameters
+        ----------
+        repair
+            Move what fails to the quarantine; its rows are then missing. Else it stays in place.
 
         Returns
         -------
         list of Finding
-            What is damaged, renamed or foreign, by name. It stays where it is: `check` moves it.
+            What is damaged, renamed, foreign or not what HDF5 shows, by name.
         """
         with self._lock:
-            return self._census.verify()
+            return self._census.verify(repair=repair)
 
     def _tabled(self) -> Table:
         """Return the table of the good shards, building it if they changed."""

@@ -76,6 +76,11 @@ class Table:
         """Number of distinct rows."""
         return len(self.index.keys) - len(self.index.hidden)
 
+    def distinct(self, start: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Keys and views of the distinct rows in their order, from a number of them on."""
+        rows = np.delete(np.arange(len(self.index.keys)), self.index.hidden)[start:]
+        return self.index.keys[rows], self.index.views[rows]
+
     def gather(self, rows: NDArray[np.int64], maps: Maps) -> NDArray[Any]:
         """Return rows (at least one) by their numbers: a part of a map, or a new array."""
         owner = np.searchsorted(self._starts, rows, "right") - 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -81,19 +82,32 @@ def _write_hdf5(
     fd: int, datasets: Mapping[str, Callable[[], NDArray[Any]]], recipe: bytes
 ) -> dict[str, int]:
     """Write the HDF5 file behind an empty user block; return where each dataset begins."""
+    aligned = {"alignment_threshold": 1, "alignment_interval": BLOCK}
+    with hdf5_on(fd, userblock_size=BLOCK, **aligned) as file:
+        file.attrs["recipe"] = np.bytes_(recipe)
+        offsets = {}
+        for name, make in datasets.items():
+            data = make()
+            dataset = file.create_dataset(name, data=data, dtype=data.dtype.newbyteorder("<"))
+            offsets[name] = dataset.id.get_offset()
+        return offsets
+
+
+@contextmanager
+def hdf5_on(fd: int, **settings: Any) -> Iterator[Any]:
+    """Open an empty file as an HDF5 file to be written, of `h5py.File`, with its settings.
+
+    Raises
+    ------
+    OSError
+        A write failed; raised at the end, and the file is to be dropped.
+    """
     import h5py
 
     sink = _Sink(fd)
-    aligned = {"alignment_threshold": 1, "alignment_interval": BLOCK}
     try:
-        with h5py.File(sink, "w", libver="earliest", userblock_size=BLOCK, **aligned) as file:
-            file.attrs["recipe"] = np.bytes_(recipe)
-            offsets = {}
-            for name, make in datasets.items():
-                data = make()
-                dataset = file.create_dataset(name, data=data, dtype=data.dtype.newbyteorder("<"))
-                offsets[name] = dataset.id.get_offset()
-            return offsets
+        with h5py.File(sink, "w", libver="earliest", **settings) as file:
+            yield file
     finally:
         if sink.failure is not None:
             raise sink.failure

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.extractor import FeatureExtractor
+    from pipeline.tfdata import as_dataset
 
-__all__ = ["FeatureExtractor"]
+__all__ = ["FeatureExtractor", "as_dataset"]
 
 # Imported on first use: the command line must start without scikit-learn and TensorFlow.
-_HOME = {"FeatureExtractor": "pipeline.extractor"}
+_HOME = {
+    "FeatureExtractor": "pipeline.extractor",
+    "as_dataset": "pipeline.tfdata",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -97,6 +97,26 @@ def heads(as_json: bool, **flags: Any) -> None:
     sys.exit(2 if config.features.strict and trained.features.rejects else 0)
 
 
+@command.command("export-h5")
+@click.argument("data")
+@click.argument("file", type=options.PATH)
+@options.features_options
+def export_h5(file: Path, as_json: bool, **flags: Any) -> None:
+    """Write the features of DATA with labels, paths and split to one FILE: .h5, .npz or .parquet.
+
+    Features that the cache lacks are made first; the flags of features say which.
+    """
+    from pipeline.export_rows import export_rows
+    from pipeline.report.export_rows import exported_json, exported_text
+    from pipeline.report.progress import ProgressReport
+
+    config = options.features_config(flags)
+    with ProgressReport() as progress:
+        done = export_rows(config, file, progress)
+    click.echo(json.dumps(exported_json(done)) if as_json else exported_text(done))
+    sys.exit(2 if config.strict and done.features.rejects else 0)
+
+
 @command.command()
 @click.argument("head", type=options.PATH)
 @click.argument("images", nargs=-1, required=True, type=options.PATH)
@@ -122,29 +142,91 @@ def predict(as_json: bool, strict: bool, **flags: Any) -> None:
 
 
 @command.command()
+@click.argument("data", required=False)
 @options.out
 @options.as_json
-def status(out: Path, as_json: bool) -> None:
-    """Tell what the cache holds: stores, their rows, bytes and recipes."""
+def status(data: str | None, out: Path, as_json: bool) -> None:
+    """Tell what the cache holds: stores, their rows, bytes and recipes, and what made them.
+
+    With DATA, also how many of its images have no row in each.
+    """
     from pipeline.report.stores import status_json, status_text
     from pipeline.stores import find_stores, look
 
-    stores = find_stores(out)
-    shown, broken = look(stores), stores.broken
+    found = find_stores(out)
+    shown, broken = look(found, out, data), found.broken
     click.echo(json.dumps(status_json(shown, broken)) if as_json else status_text(shown, broken))
+
+
+@command.command()
+@click.argument("data", required=False)
+@options.verify_options
+def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
+    """Check every byte of the cache against its digests; exit with 1 where one is wrong.
+
+    With --recompute, rows of DATA are computed again and compared as well.
+    """
+    from pipeline.report.stores import verify_json, verify_text
+    from pipeline.stores import check, find_stores
+
+    if bool(recompute) != bool(flags["data"]):
+        raise click.UsageError("DATA and --recompute N go together: which images, and how many")
+    found, again = check(find_stores(flags["out"]), repair=repair), None
+    if recompute:
+        from pipeline.recompute import recompute as compute_again
+        from pipeline.report.progress import ProgressReport
+
+        with ProgressReport() as progress:
+            again = compute_again(options.features_config(flags), recompute, progress)
+    click.echo(json.dumps(verify_json(found, again)) if as_json else verify_text(found, again))
+    sys.exit(1 if found.findings or (again and again.deviations) else 0)
 
 
 @command.command()
 @options.out
 @options.as_json
-def verify(out: Path, as_json: bool) -> None:
-    """Check every byte of the cache against its digests; exit with 1 where one is wrong."""
-    from pipeline.report.stores import verify_json, verify_text
-    from pipeline.stores import check, find_stores
+def compact(out: Path, as_json: bool) -> None:
+    """Merge the small shards of the cache into few; readers may read meanwhile."""
+    from pipeline.report.tidy import compact_json, compact_text
+    from pipeline.tidy import compact as merge
 
-    found = check(find_stores(out))
-    click.echo(json.dumps(verify_json(found)) if as_json else verify_text(found))
-    sys.exit(1 if found.findings else 0)
+    done = merge(out)
+    click.echo(json.dumps(compact_json(done)) if as_json else compact_text(done))
+    sys.exit(1 if any(store.findings for store in done.values()) else 0)
+
+
+@command.command()
+@click.argument("data", nargs=-1, required=True)
+@options.out
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@options.as_json
+def gc(data: tuple[str, ...], out: Path, yes: bool, as_json: bool) -> None:
+    """Remove the rows and stores that none of the DATA needs, and what dead processes left.
+
+    Name every data set whose features are to stay. Shows what would go and asks first; with
+    --json and without --yes, shows only.
+    """
+    from pipeline.report.tidy import gc_json, gc_text, plan_text
+    from pipeline.tidy import carry_out, plan_gc
+
+    plan = plan_gc(data, out)
+    if not as_json:
+        click.echo(plan_text(plan))
+    agreed = not plan.nothing and (yes or (not as_json and _confirmed("remove it?")))
+    findings = carry_out(plan) if agreed else ()
+    if as_json:
+        click.echo(json.dumps(gc_json(plan, agreed, findings)))
+    elif not plan.nothing:
+        click.echo(gc_text(agreed, findings))
+    sys.exit(1 if findings else 0)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on standard error; no answer (nobody is there) is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.exceptions.Abort:
+        return False
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from pipeline.images.batches import DecodedBatch, Source, decoded_batches
 from pipeline.images.decode import Resize, Undecodable
 from pipeline.images.hashing import distinct
 
+WORK_LOCK = "work.lock"
+"""File in a store's folder that is locked by whoever fills the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
@@ -172,7 +175,7 @@ def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
 @contextlib.contextmanager
 def _sole_worker(job: Job) -> Iterator[None]:
     """Keep a second run from computing the same rows; the store itself needs no lock."""
-    lock = FileLock(job.store.folder / "work.lock")
+    lock = FileLock(job.store.folder / WORK_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -41,8 +41,7 @@ batch_size = _option(
     "--batch-size", "Images that go through the network at once.", type=COUNT, default=32
 )
 
-features_options = _all(
-    out,
+backbone_options = _all(
     _option(
         "--backbone",
         "resnet50, efficientnet-lite0 or another of keras.applications.  [default: resnet50]",
@@ -65,6 +64,11 @@ features_options = _all(
         default="avg",
     ),
     batch_size,
+)
+
+features_options = _all(
+    out,
+    backbone_options,
     _option(
         "--commit-seconds",
         "Computed rows are made durable at the latest after this long.",
@@ -72,6 +76,19 @@ features_options = _all(
         default=30.0,
     ),
     strict,
+    as_json,
+)
+
+verify_options = _all(
+    out,
+    click.option("--repair", is_flag=True, help="Move damaged shards to their store's quarantine."),
+    _option(
+        "--recompute",
+        "Compute so many random rows of DATA again and compare; the flags of features say which.",
+        type=click.IntRange(0),
+        default=0,
+    ),
+    backbone_options,
     as_json,
 )
 
@@ -111,8 +128,7 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
     return FeaturesConfig(
         data=flags["data"],
         out=flags["out"],
-        strict=flags["strict"],
-        commit_seconds=flags["commit_seconds"],
+        **{name: flags[name] for name in ("strict", "commit_seconds") if name in flags},
         backbone=BackboneConfig(
             **{name: flags[name] for name in BackboneConfig.__dataclass_fields__}
         ),

@@ -153,6 +153,21 @@ def index_file(out: Path, data: str) -> Path:
     return out / "files" / hashlib.sha256(place).hexdigest()[:16]
 
 
+def image_keys(
+    dataset: Dataset, config: FeaturesConfig
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
+    """Hash what changed since the last run.
+
+    Returns
+    -------
+    positions, keys
+        int64 ``(n,)`` and uint8 ``(n, 32)``: which files can be read, and the SHA-256 of each.
+    rejects
+        The others.
+    """
+    return _keys(dataset, FileIndex.load(index_file(config.out, config.data)))
+
+
 def _keys(
     dataset: Dataset, index: FileIndex
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:

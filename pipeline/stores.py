@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache import CacheError, FeatureStore
 from cache.integrity import Finding
 from pipeline.errors import UsageError
@@ -25,6 +28,8 @@ class StoreStatus:
         Its size; dims is None while it is empty.
     rejected
         Files on its list of rejects.
+    missing
+        Distinct images of the data set asked about that have no row; None where none was.
     recipe, provenance
         What its rows are, and what made them.
     """
@@ -35,6 +40,7 @@ class StoreStatus:
     bytes: int
     shards: int
     rejected: int
+    missing: int | None
     recipe: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -80,11 +86,9 @@ def find_stores(out: Path) -> Stores:
     UsageError
         `out` is no folder.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out} is no folder; name the one that --out named")
     good: list[FeatureStore] = []
     broken: list[tuple[Path, str]] = []
-    for folder in sorted([*out.glob("features/*/"), *out.glob("images/*/")]):
+    for folder in store_folders(out):
         try:
             good.append(FeatureStore.at(folder))
         except CacheError as error:
@@ -92,27 +96,68 @@ def find_stores(out: Path) -> Stores:
     return Stores(tuple(good), tuple(broken))
 
 
-def look(stores: Stores) -> tuple[StoreStatus, ...]:
-    """Tell what each store holds; reads headers and keys, no features."""
-    return tuple(_status(store) for store in stores.good)
+def look(stores: Stores, out: Path, data: str | None = None) -> tuple[StoreStatus, ...]:
+    """Tell what each store holds; reads headers and keys, no features.
+
+    Parameters
+    ----------
+    out
+        Where the stores are.
+    data
+        A data set, to count which of its images have no row; of these, files that changed since
+        they were last hashed are read.
+
+    Raises
+    ------
+    UsageError
+        No such data.
+    """
+    keys = None if data is None else _distinct_keys(data, out)
+    return tuple(_status(store, keys) for store in stores.good)
 
 
-def check(stores: Stores) -> Verified:
+def check(stores: Stores, *, repair: bool = False) -> Verified:
     """Check every byte of every shard, whether it was checked before or not.
 
-    Nothing is moved or changed: the next ``features`` or ``heads`` sets aside what is damaged, and
-    computes again what its data need.
+    Parameters
+    ----------
+    repair
+        Move what is damaged to its store's quarantine. Else nothing is moved or changed: the next
+        ``features`` or ``heads`` sets it aside. Either way they compute again what they need.
     """
     broken = [(folder, Finding("recipe.json", why, None)) for folder, why in stores.broken]
-    damaged = [(store.folder, finding) for store in stores.good for finding in store.verify()]
-    return Verified(
-        shards=sum(store.shards for store in stores.good),
-        rows=sum(store.rows for store in stores.good),
-        findings=(*broken, *damaged),
-    )
+    shards, rows = sum(s.shards for s in stores.good), sum(s.rows for s in stores.good)
+    damaged = [
+        (store.folder, finding) for store in stores.good for finding in store.verify(repair=repair)
+    ]
+    return Verified(shards, rows, (*broken, *damaged))
 
 
-def _status(store: FeatureStore) -> StoreStatus:
+def store_folders(out: Path) -> list[Path]:
+    """List the folders of the stores below `out`, those of features first.
+
+    Raises
+    ------
+    UsageError
+        `out` is no folder.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is no folder; name the one that --out named")
+    return sorted([*out.glob("features/*/"), *out.glob("images/*/")])
+
+
+def _distinct_keys(data: str, out: Path) -> NDArray[np.uint8]:
+    # Their imports would slow down whoever only asks what is there.
+    from pipeline.config import FeaturesConfig
+    from pipeline.images.hashing import distinct
+    from pipeline.stage_one import find_dataset, image_keys
+
+    config = FeaturesConfig(data=data, out=out)
+    keys = image_keys(find_dataset(config), config)[1]
+    return keys[distinct(keys)[0]]
+
+
+def _status(store: FeatureStore, keys: NDArray[np.uint8] | None) -> StoreStatus:
     recorded = json.loads((store.folder / "recipe.json").read_text(encoding="utf-8"))
     return StoreStatus(
         folder=store.folder,
@@ -121,6 +166,7 @@ def _status(store: FeatureStore) -> StoreStatus:
         bytes=store.nbytes,
         shards=store.shards,
         rejected=len(read_rejects(store.folder)),
+        missing=None if keys is None else len(store.missing(keys)),
         recipe=recorded["recipe"],
         provenance=recorded.get("provenance", {}),
     )

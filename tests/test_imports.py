@@ -12,7 +12,17 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"report"},
-    {"stage_one", "stage_two", "predict", "extractor", "stores"},
+    {
+        "stage_one",
+        "stage_two",
+        "predict",
+        "extractor",
+        "stores",
+        "recompute",
+        "tidy",
+        "export_rows",
+        "tfdata",
+    },
     {"assemble", "extract", "sweep", "export", "roles"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
@@ -21,7 +31,13 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Arrows within one layer that the design has.
-SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")}
+SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
+    ("recompute", "stage_one"),
+    ("export_rows", "stage_one"),
+    ("stores", "stage_one"),
+    ("tidy", "stage_one"),
+    ("tidy", "stores"),
+}
 
 
 def imports(path: Path) -> set[str]:

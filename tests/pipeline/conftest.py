@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ import pytest
 from PIL import Image
 
 from pipeline import cli
+from pipeline.config import BackboneConfig, FeaturesConfig
+from pipeline.events import ignore
+from pipeline.stage_one import find_dataset, make_features
 
 SMALL = ("--backbone", "efficientnet-lite0", "--size", "32")
 
@@ -71,11 +75,33 @@ def paint(path: Path, seed: int, colour: tuple[int, int, int] = (128, 128, 128))
     return path
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A class-per-folder tree: 2 classes that a head can tell apart, 12 images each."""
-    root = tmp_path / "photos"
+def paint_photos(root: Path) -> Path:
+    """Paint a class-per-folder tree: 2 classes that a head can tell apart, 12 images each."""
     for i in range(12):
         paint(root / "red" / f"{i}.png", seed=i, colour=(150, 40, 30))
         paint(root / "blue" / f"{i}.jpg", seed=100 + i, colour=(60, 120, 240))
     return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return paint_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the features of `photos`; to be copied, not changed."""
+    place = tmp_path_factory.mktemp("filled")
+    config = FeaturesConfig(
+        data=str(paint_photos(place / "photos")),
+        out=place / "out",
+        backbone=BackboneConfig(backbone=SMALL[1], size=int(SMALL[3])),
+    )
+    make_features(config, find_dataset(config), ignore)
+    return config.out
+
+
+@pytest.fixture
+def filled(filled_once: Path, photos: Path) -> Path:
+    """A cache of its own, beside `photos`, that holds their features."""
+    return shutil.copytree(filled_once, photos.parent / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import SMALL, Ran
+from tests.pipeline.conftest import SMALL, Ran, paint
 
 Command = Callable[..., Ran]
 
 
 @pytest.fixture
-def out(headstart: Command, photos: Path) -> Path:
-    assert headstart("features", photos, *SMALL, "--out", photos.parent / "out").code == 0
-    return photos.parent / "out"
+def out(filled: Path) -> Path:
+    return filled
 
 
 def test_status_tells_what_the_cache_holds(headstart: Command, out: Path) -> None:
@@ -26,7 +26,20 @@ def test_status_tells_what_the_cache_holds(headstart: Command, out: Path) -> Non
     assert features["recipe"]["backbone"] == "efficientnet-lite0"
     assert features["provenance"]["keras"]
     assert facts["rows"] == 24
-    assert "efficientnet-lite0" in headstart("status", "--out", out).out
+    assert (features["missing"], features["rejected"]) == (None, 0)
+    text = headstart("status", "--out", out).out
+    assert "backbone efficientnet-lite0" in text
+    assert "size 32" in text
+    assert "keras 3" in text
+
+
+def test_status_counts_what_a_data_set_lacks(headstart: Command, out: Path, photos: Path) -> None:
+    paint(photos / "red" / "new.png", seed=99)
+    shutil.copy(photos / "red" / "new.png", photos / "red" / "same.png")
+    (photos / "red" / "empty.png").touch()
+    for store in headstart("status", photos, "--out", out, "--json").json["stores"]:
+        assert (store["rows"], store["missing"]) == (24, 1)
+    assert headstart("status", photos / "nowhere", "--out", out).code == 2
 
 
 def test_verify_finds_nothing_in_a_whole_cache(headstart: Command, out: Path) -> None:

@@ -1,0 +1,389 @@
+"""Fault 2: every state that a crash may leave of what commit, flush, repair and check do.
+
+The work is recorded call by call (`record`). After each call a crash may come. POSIX then promises
+what was synced and no more:
+
+- a name may mean what it meant at the last sync of its folder, or anything it meant since; each
+  name for itself, so that a rename across folders may have happened at one end only
+- of the writes to a file since its last sync any may be there and any not, in any order, each of
+  their 512-byte sectors for itself; its size may be any of those it had
+
+Names are enumerated exhaustively up to `NAMES` combinations after each call and sampled beyond.
+Data is sampled: nothing, all, each prefix, each write alone missing, zeros or noise of the right
+size, and a few random sets of sectors. States that are the same in names, contents and promises are
+opened once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import FeatureStore, RowBuffer
+from cache.shard import State
+from tests.torture.record import Blocked, Op, Recorder
+from tests.torture.world import Tally, World, scratch
+
+SECTOR = 512
+NAMES = 128
+TORN = 4
+ROWS = 12
+_REMEMBERED = "checked.json"
+
+
+class Disk:
+    """What is durable and what is pending, after some of the calls of a record."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.history: dict[str, list[int | None]] = {
+            name: [number] for name, number in recorder.names.items()
+        }
+        self.durable: dict[int, bytes] = dict(recorder.files)
+        self.pending: dict[int, list[Op]] = {}
+        self.kept: set[int] = set()
+
+    def apply(self, op: Op) -> None:
+        """Take in one more call."""
+        if op.kind == "kept":
+            self.kept |= op.rows
+        elif op.kind == "name":
+            self.history.setdefault(op.path, [None]).append(op.file)
+        elif op.kind == "sync folder":
+            for name, history in self.history.items():
+                if os.path.dirname(name) == op.path:  # noqa: PTH120 - names, not paths
+                    del history[:-1]
+        elif op.kind == "sync":
+            self.durable[op.file] = self.content(op.file, self.pending.pop(op.file, []))
+        else:
+            self.pending.setdefault(op.file, []).append(op)
+
+    def content(self, number: int, ops: list[Op]) -> bytes:
+        """Return a file's durable content with some of its pending writes."""
+        data = bytearray(self.durable.get(number, b""))
+        for op in ops:
+            if op.kind == "size":
+                del data[op.at :]
+                data.extend(bytes(op.at - len(data)))
+            else:
+                data.extend(bytes(max(0, op.at - len(data))))
+                data[op.at : op.at + len(op.data)] = op.data
+        return bytes(data)
+
+    def contents(self, number: int, rng: random.Random) -> list[bytes]:
+        """Return what a crash may leave of a file."""
+        ops = self.pending.get(number, [])
+        if not ops:
+            return [self.durable.get(number, b"")]
+        whole = self.content(number, ops)
+        found = [whole, bytes(len(whole)), rng.randbytes(len(whole))]
+        found += [self.content(number, ops[:n]) for n in range(len(ops))]
+        found += [self.content(number, ops[:n] + ops[n + 1 :]) for n in range(len(ops))]
+        sectors = [sector for op in ops for sector in _sectors(op)]
+        for _ in range(TORN):
+            some = [sector for sector in sectors if rng.random() < 0.7]
+            rng.shuffle(some)
+            found.append(self.content(number, some))
+        return list(dict.fromkeys(found))
+
+    def names(self, rng: random.Random) -> Iterator[dict[str, int]]:
+        """Iterate over what a crash may leave of the names."""
+        choices = {
+            name: list(dict.fromkeys(history)) for name, history in sorted(self.history.items())
+        }
+        product = itertools.product(*choices.values())
+        count = 1
+        for each in choices.values():
+            count *= len(each)
+        if count > NAMES:
+            latest = tuple(history[-1] for _, history in sorted(self.history.items()))
+            sampled = (tuple(map(rng.choice, choices.values())) for _ in range(NAMES - 1))
+            product = itertools.chain([latest], sampled)
+        for state in product:
+            named = {
+                name: number
+                for name, number in zip(choices, state, strict=True)
+                if number is not None
+            }
+            yield {name: n for name, n in named.items() if _reachable(name, named)}
+
+    def states(self, rng: random.Random) -> Iterator[tuple[dict[str, int], dict[int, bytes]]]:
+        """Iterate over the states a crash may leave: names, and contents of the named files."""
+        for names in self.names(rng):
+            numbers = sorted({number for number in names.values() if number >= 0})
+            choices = {number: self.contents(number, rng) for number in numbers}
+            base = {number: each[0] for number, each in choices.items()}
+            read = {number for name, number in names.items() if "/tmp/" not in name}
+            yield names, base
+            for number in numbers:
+                # What lies in tmp/ is never read: one torn one will do.
+                others = choices[number][1:] if number in read else choices[number][-1:]
+                for content in others:
+                    yield names, base | {number: content}
+
+
+def _sectors(op: Op) -> Iterator[Op]:
+    if op.kind == "size":
+        yield op
+        return
+    start = op.at
+    while start < op.at + len(op.data):
+        stop = min((start // SECTOR + 1) * SECTOR, op.at + len(op.data))
+        yield Op("write", file=op.file, at=start, data=op.data[start - op.at : stop - op.at])
+        start = stop
+
+
+def _reachable(name: str, names: dict[str, int]) -> bool:
+    above = os.path.dirname(name)  # noqa: PTH120
+    return not above or (names.get(above) == -1 and _reachable(above, names))
+
+
+def build(
+    root: Path, names: dict[str, int], contents: dict[int, bytes], recorder: Recorder
+) -> None:
+    """Put a state on the disk: what was recorded as checked keeps inode, size and times."""
+    made: dict[int, Path] = {}
+    memories = []
+    for name, number in sorted(names.items()):
+        path = root / name
+        if number == -1:
+            path.mkdir()
+        elif number in made:
+            os.link(made[number], path)
+        elif path.name == _REMEMBERED and contents[number] in recorder.memories:
+            memories.append((path, contents[number]))
+        else:
+            made[number] = path
+            path.write_bytes(contents[number])
+    for path, content in memories:
+        said = json.loads(content)
+        for shard, number in recorder.memories[content].items():
+            there = path.parent / "shards" / shard
+            same = names.get(str(there.relative_to(root))) == number
+            if same and len(contents[number]) == said[shard][1]:
+                said[shard] = State.of(there.lstat())
+        path.write_text(json.dumps(said))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Some work on a prepared store; tells the recorder what is reported as kept."""
+
+    name: str
+    prepare: Callable[[World, Path], set[int]]
+    work: Callable[[World, Path, Recorder], None]
+    hard_links: bool = True
+
+
+def _nothing(world: World, root: Path) -> set[int]:
+    return set()
+
+
+def _two(world: World, root: Path) -> set[int]:
+    store = FeatureStore.open(root, world.recipe)
+    world.append(store, range(4))
+    world.append(store, range(4, 8))
+    store.check()
+    return set(range(8))
+
+
+def _damaged(world: World, root: Path) -> set[int]:
+    _two(world, root)
+    store = FeatureStore.at(root / world.recipe.name)
+    path = world.append(store, range(4, 8))
+    data = bytearray(path.read_bytes())
+    data[-5000] ^= 255
+    path.write_bytes(data)
+    return set(range(4))
+
+
+def _append(world: World, root: Path, recorder: Recorder, rows: range = range(8, 12)) -> None:
+    store = FeatureStore.open(root, world.recipe)
+    world.append(store, rows)
+    recorder.kept(rows)
+
+
+def _create(world: World, root: Path, recorder: Recorder) -> None:
+    _append(world, root, recorder, range(4))
+    _append(world, root, recorder, range(4, 8))
+
+
+def _again(world: World, root: Path, recorder: Recorder) -> None:
+    _append(world, root, recorder, range(4, 8))
+
+
+def _flush(world: World, root: Path, recorder: Recorder) -> None:
+    kept: list[int] = []
+
+    def told(rows: int, nbytes: int) -> None:
+        kept.extend(range(8 + len(kept), 8 + len(kept) + rows))
+        recorder.kept(set(kept))
+
+    store = FeatureStore.open(root, world.recipe)
+    with RowBuffer(store, max_bytes=2 * world.dims * 4, on_commit=told) as buffer:
+        for n in range(8, 11):
+            buffer.add(world.keys[n : n + 1], world.features[n : n + 1])
+
+
+def _repair(world: World, root: Path, recorder: Recorder) -> None:
+    FeatureStore.at(root / world.recipe.name).check()
+    _append(world, root, recorder, range(4, 8))
+
+
+def _elsewhere(world: World, root: Path) -> set[int]:
+    world.append(FeatureStore.open(root.parent / "elsewhere", world.recipe), range(8, 12))
+    return _two(world, root)
+
+
+def _copied_in(world: World, root: Path) -> None:
+    """Put a shard into the store as ``cp`` does: nobody syncs it."""
+    (path,) = (root.parent / "elsewhere").rglob("*.h5")
+    data = path.read_bytes()
+    copy = root / world.recipe.name / "shards" / path.name
+    fd = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    for start in range(0, len(data), 20_000):
+        os.pwrite(fd, data[start : start + 20_000], start)
+    os.close(fd)
+
+
+def _copy_and_check(world: World, root: Path, recorder: Recorder) -> None:
+    _copied_in(world, root)
+    assert FeatureStore.at(root / world.recipe.name).check() == []
+
+
+def _copy_and_append(world: World, root: Path, recorder: Recorder) -> None:
+    _copied_in(world, root)
+    _append(world, root, recorder)
+
+
+SCENES = [
+    Scene("create a store and append", _nothing, _create),
+    Scene("append", _two, _append),
+    Scene("append what is kept", _two, _again),
+    Scene("append over a damaged shard", _damaged, _again),
+    Scene("flush a buffer", _two, _flush),
+    Scene("check, quarantine and append", _damaged, _repair),
+    Scene("check what was copied in", _elsewhere, _copy_and_check),
+    Scene("append what was copied in", _elsewhere, _copy_and_append),
+    Scene("create without hard links", _nothing, _create, False),
+    Scene("append without hard links", _two, _append, False),
+    Scene("append over damage without hard links", _damaged, _again, False),
+    Scene("repair without hard links", _damaged, _repair, False),
+]
+
+
+def record(scene: Scene, world: World, root: Path) -> tuple[Recorder, set[int]]:
+    """Prepare, then do the work while recording it."""
+    root.mkdir(parents=True)
+    kept = scene.prepare(world, root)
+    recorder = Recorder(root, hard_links=scene.hard_links)
+    with recorder():
+        scene.work(world, root, recorder)
+    return recorder, kept
+
+
+def together(
+    one: Scene, other: Scene, world: World, root: Path, n: int
+) -> tuple[Recorder, set[int]]:
+    """Do one work, and all of another before the ``n``-th call of the first."""
+    root.mkdir(parents=True)
+    kept = one.prepare(world, root)
+    recorder = Recorder(root, hard_links=one.hard_links)
+    waiting = []
+
+    def begin(calls: int) -> None:
+        if calls != n:
+            return
+        recorder.before = None
+        try:
+            other.work(world, root, recorder)
+        except Blocked:
+            waiting.append(other)
+
+    recorder.before = begin
+    with recorder():
+        one.work(world, root, recorder)
+        for scene in waiting:
+            scene.work(world, root, recorder)
+    return recorder, kept
+
+
+def judge_states(
+    recorder: Recorder, kept: set[int], world: World, place: Path, tally: Tally, **how: object
+) -> None:
+    """Open the states of one record and judge each."""
+    rng, share, end = random.Random(str(how)), how.get("share", 1.0), how["end"]
+    seen: set[bytes] = set()
+    disk = Disk(recorder)
+    disk.kept |= kept
+    for number, op in enumerate([Op("kept"), *recorder.ops]):
+        disk.apply(op)
+        for names, contents in disk.states(rng):
+            digests = {name: contents.get(n, b"") for name, n in names.items()}
+            signature = hashlib.sha256(repr((digests, sorted(disk.kept))).encode()).digest()
+            if signature in seen or (len(seen) > 1 and rng.random() > share):
+                continue
+            if time.monotonic() > end:
+                return
+            seen.add(signature)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            build(place, names, contents, recorder)
+            what = f"{how['what']}, crash after call {number} ({op.kind} {op.path})"
+            world.judge(place / world.recipe.name, disk.kept, tally, what)
+
+
+def run(seconds: float, seed: int, scenes: list[Scene] = SCENES) -> Tally:
+    """Judge all states of all scenes, then of pairs of them at once, until the time is over."""
+    tally = Tally("crash")
+    world = World(ROWS, 300)
+    rng = random.Random(seed)
+    begun = time.monotonic()
+    end = begun + seconds
+    with scratch() as root:
+        order = rng.sample(scenes, len(scenes))
+        for number, scene in enumerate(order):
+            recorder, kept = record(scene, world, root / "real" / "root")
+            tally.tried += 1
+            stop = begun + 0.7 * seconds * (number + 1) / len(order)
+            before = tally.states
+            judge_states(recorder, kept, world, root / "state", tally, what=scene.name, end=stop)
+            whole = time.monotonic() < stop
+            tally.notes.append(
+                f"{scene.name}: {tally.states - before} states{'' if whole else ' (of more)'}"
+            )
+            shutil.rmtree(root / "real")
+        pairs = 0
+        by_name = {scene.name: scene for scene in scenes}
+        while time.monotonic() < end and len(by_name) > 5:
+            one, other = (by_name[name] for name in rng.choice(PAIRS))
+            n = rng.randrange(1, 50)
+            with suppress(Blocked):
+                recorder, kept = together(one, other, world, root / "real" / "root", n)
+                what = f"{one.name} with {other.name} before call {n}"
+                judge_states(
+                    recorder, kept, world, root / "state", tally, what=what, end=end, share=0.02
+                )
+                pairs += 1
+            shutil.rmtree(root / "real")
+        tally.tried += pairs
+        tally.notes.append(f"{pairs} pairs at once, their states sampled")
+    return tally
+
+
+PAIRS = [
+    ("append over a damaged shard", "check, quarantine and append"),
+    ("check, quarantine and append", "append over a damaged shard"),
+    ("append", "append"),
+    ("create a store and append", "create a store and append"),
+    ("append over a damaged shard", "append over a damaged shard"),
+    ("check, quarantine and append", "check, quarantine and append"),
+]

@@ -1,0 +1,204 @@
+"""Fault 4: shards damaged on disk in every region and in every way that comes to mind."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+from cache import FeatureStore
+from cache.header import BLOCK, Header, parse
+from cache.shard import State
+from tests.torture.world import FOREIGN, Tally, World, scratch
+
+SHARDS = 16
+PER_SHARD = 4
+
+
+class Damager:
+    """Shards as they were written, and ways to put damaged ones in their place."""
+
+    def __init__(self, root: Path) -> None:
+        self.world = World(SHARDS * PER_SHARD, 1100)
+        self.parts = [range(i * PER_SHARD, (i + 1) * PER_SHARD) for i in range(SHARDS)]
+        store = FeatureStore.open(root / "pristine", self.world.recipe)
+        self.names = [self.world.append(store, part).name for part in self.parts]
+        self.data = [(store.folder / "shards" / name).read_bytes() for name in self.names]
+        self.headers = [parse(data[:BLOCK]) for data in self.data]
+        self.recipe_json = (store.folder / "recipe.json").read_bytes()
+        other = FeatureStore.open(root / "other", FOREIGN)
+        foreign = World(self.world.rows, self.world.dims, FOREIGN)
+        paths = [foreign.append(other, part) for part in self.parts]
+        self.foreign = [(path.name, path.read_bytes()) for path in paths]
+
+    def fresh(self, root: Path) -> Path:
+        """Return the folder of a store that has all shards undamaged."""
+        folder = root / self.world.recipe.name
+        for part in ("shards", "tmp", "quarantine"):
+            (folder / part).mkdir(parents=True)
+        (folder / "recipe.json").write_bytes(self.recipe_json)
+        for name, data in zip(self.names, self.data, strict=True):
+            (folder / "shards" / name).write_bytes(data)
+        return folder
+
+    def regions(self, header: Header) -> dict[str, list[tuple[int, int]]]:
+        """Where the parts of a shard lie: (first byte, byte after the last)."""
+        rows = header.rows
+        return {
+            "header": [(0, 136), (BLOCK - 32, BLOCK)],
+            "header padding": [(136, BLOCK - 32)],
+            "features": [(header.features_at, header.features_at + rows * header.row_bytes)],
+            "key": [(header.key_at, header.key_at + rows * 32)],
+            "view": [(header.view_at, header.view_at + rows * 4)],
+            "crc": [(header.crc_at, header.crc_at + rows * 4)],
+            "HDF5 and padding": [(a, b) for a, b in header.rest_extents if b > a],
+        }
+
+    def changed(self, random: random.Random, i: int) -> tuple[str, bytes]:
+        """Return a kind of damage and what it makes of the bytes of shard ``i``."""
+        data, regions = self.data[i], self.regions(self.headers[i])
+        kind = random.choice(["flip"] * 5 + ["flips", "zero", "double", "insert", "cut", "grow"])
+        region = random.choice(sorted(regions))
+        low, high = random.choice(regions[region])
+        at = random.randrange(low, high)
+        page = at // BLOCK * BLOCK
+        other = random.randrange(len(data) // BLOCK) * BLOCK
+        new = bytearray(data)
+        if kind == "flip":
+            new[at] ^= 1 << random.randrange(8)
+        elif kind == "flips":
+            for _ in range(random.randrange(2, 9)):
+                new[random.randrange(low, high)] = random.randrange(256)
+        elif kind == "zero":
+            new[page : page + BLOCK] = bytes(len(data[page : page + BLOCK]))
+        elif kind == "double":
+            new[page : page + BLOCK] = data[other : other + len(data[page : page + BLOCK])]
+        elif kind == "insert":
+            new[page:page] = data[page : page + BLOCK]
+        elif kind == "cut":
+            edge = random.choice([at, page, low, len(data) - 1, len(data) - BLOCK])
+            del new[edge:]
+        else:
+            new += random.choice([b"\0", bytes(BLOCK), data[-BLOCK:]])
+        return f"{kind} in {region}", bytes(new)
+
+    def exchanged(self, random: random.Random, i: int) -> tuple[str, bytes]:
+        """Return bytes for shard ``i`` that are or have parts of another shard."""
+        j = random.choice([j for j in range(SHARDS) if j != i])
+        foreign = self.foreign[random.choice([i, j])][1]
+        other = random.choice([self.data[j], foreign])
+        edge = random.randrange(1, len(other) // BLOCK) * BLOCK
+        return random.choice(
+            [
+                ("another shard", self.data[j]),
+                ("a shard of another recipe", foreign),
+                ("head of another", other[:edge] + self.data[i][edge:]),
+                ("tail of another", self.data[i][:edge] + other[edge:]),
+                ("page of another", self._with_page(random, i, other)),
+                ("nothing", b""),
+            ]
+        )
+
+    def _with_page(self, random: random.Random, i: int, other: bytes) -> bytes:
+        page = random.randrange(1, len(other) // BLOCK) * BLOCK
+        new = bytearray(self.data[i])
+        new[page : page + BLOCK] = other[page : page + BLOCK]
+        return bytes(new)
+
+    def renamed(self, random: random.Random, i: int) -> str:
+        """Return another name for shard ``i``."""
+        recipe, rows, digest = self.names[i][:-3].split("-")
+        return random.choice(
+            [
+                f"{recipe}-{int(rows) + 1}-{digest}.h5",
+                f"{recipe}-{rows}-{digest[::-1]}.h5",
+                f"{recipe[::-1]}-{rows}-{digest}.h5",
+                f"{recipe}-0{rows}-{digest}.h5",
+                f"copy of {self.names[i]}",
+                self.foreign[i][0],
+            ]
+        )
+
+
+def put(path: Path, data: bytes, random: random.Random) -> None:
+    """Put bytes where a shard was, in place or as a new file, with or without its old time."""
+    before = path.lstat()
+    if random.random() < 0.5:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+    else:
+        path.unlink()
+        path.write_bytes(data)
+    while True:
+        if random.random() < 0.5:
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        if State.of(path.lstat()) != State.of(before):
+            return
+        time.sleep(0.001)  # the clock of the filesystem has not moved; see the design page
+
+
+def round_of_damage(
+    damager: Damager, root: Path, seed: int, tally: Tally, kinds: Counter[str]
+) -> None:
+    """Damage some shards of one store, then check, read and heal it."""
+    rng = random.Random(seed)
+    world, folder = damager.world, damager.fresh(root)
+    store = FeatureStore.at(folder)
+    if rng.random() < 0.7:
+        store.check()  # all passed once, and that is remembered
+        world.misread(store)  # and all are mapped
+    victims = rng.sample(range(SHARDS), rng.randrange(1, SHARDS + 1))
+    done = set()
+    for i in victims:
+        path = folder / "shards" / damager.names[i]
+        way = rng.random()
+        if way < 0.7:
+            what, data = damager.changed(rng, i)
+            if data == damager.data[i]:
+                continue
+            put(path, data, rng)
+        elif way < 0.9:
+            what, data = damager.exchanged(rng, i)
+            put(path, data, rng)
+        else:
+            what = "renamed"
+            path.rename(path.with_name(damager.renamed(rng, i)))
+        kinds[what] += 1
+        done.add(i)
+    tally.tried += len(done)
+    heal = rng.choice(["as before", "as one", "before the check"])
+    if heal == "before the check":
+        writer = FeatureStore.at(folder)
+        for i in sorted(done):
+            path = world.append(writer, damager.parts[i])
+            if path.name != damager.names[i] or path.read_bytes() != damager.data[i]:
+                tally.tell(f"seed {seed}: shard {i} was not replaced", unhealed=1)
+    kept = {row for i in range(SHARDS) if i not in done for row in damager.parts[i]}
+    if heal == "before the check":
+        kept = set(range(world.rows))
+    opened = rng.choice([store, None])
+    parts = damager.parts if heal == "as before" else None
+    world.judge(folder, kept, tally, f"seed {seed}, {heal}", opened, parts)
+    if heal == "as before":
+        for name, data in zip(damager.names, damager.data, strict=True):
+            if (folder / "shards" / name).read_bytes() != data:
+                tally.tell(f"seed {seed}: {name} was not replaced", unhealed=1)
+    shutil.rmtree(folder)
+
+
+def run(seconds: float, seed: int) -> Tally:
+    """Damage shards until the time is over."""
+    tally, kinds = Tally("damage"), Counter[str]()
+    end = time.monotonic() + seconds
+    with scratch() as root:
+        damager = Damager(root)
+        number = 0
+        while number < 3 or time.monotonic() < end:
+            round_of_damage(damager, root / "store", seed * 1_000_003 + number, tally, kinds)
+            number += 1
+    tally.notes.append(f"{len(kinds)} kinds of damage and region")
+    return tally
