@@ -3,6 +3,8 @@ DATA     ?= digits
 OUT      ?= runs
 BACKBONE ?=
 ARGS     ?=
+MINUTES  ?= 5
+SEED     ?=
 PYTHON   ?= python3
 
 VENV      := .venv
@@ -16,7 +18,7 @@ PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 export DATA OUT BACKBONE
 
 .DEFAULT_GOAL := help
-.PHONY: help features heads test lint bench lock clean
+.PHONY: help features heads test lint torture bench lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -34,6 +36,9 @@ test: lint ## lint, type-check and run the tests
 
 lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+torture: $(VENV)/dev ## inject faults into the cache for MINUTES=5, and count what was lost
+	@$(VENV)/bin/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/dev ## the benchmarks: peers and Headstart on the same work, alternating
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS) || exit 1; done
