@@ -140,6 +140,7 @@ def test_an_interrupted_run_keeps_what_is_done(
     # The signal comes after the fifth batch, long before a commit is due.
     at_the_fifth_batch = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pipeline import cli
 from pipeline.events import BatchDone
 from pipeline.report.progress import ProgressReport
