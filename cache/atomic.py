@@ -325,10 +325,10 @@ def _publish(temporary: Path, final: Path, digest: str, quarantine: Path | None)
         if not os.path.lexists(final):
             temporary.replace(final)
         elif not _kept_already(final, digest) and quarantine is not None:
-            _replace(temporary, final, quarantine)
+            _replace(temporary, final, digest, quarantine)
 
 
-def _replace(temporary: Path, final: Path, quarantine: Path) -> None:
+def _replace(temporary: Path, final: Path, digest: str, quarantine: Path) -> None:
     """Quarantine what is at ``final`` and put the new file there.
 
     First a second name, then a rename over the first: at no moment is a good file that another
@@ -336,6 +336,8 @@ def _replace(temporary: Path, final: Path, quarantine: Path) -> None:
     """
     aside = quarantine / f"{final.name}.{uuid.uuid4().hex[:8]}"
     with alone(quarantine):
+        if _kept_already(final, digest):  # another process just did the same
+            return
         try:
             os.link(final, aside, follow_symlinks=False)
         except OSError:  # no hard links here, or a folder, which can be neither linked nor replaced

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from cache.atomic import fsync_folder, unique_name
 from cache.census import Census
-from cache.compaction import Wanted, drop_rows
+from cache.compaction import drop_rows
 from cache.errors import CacheError
 from cache.folder import Folder
 from cache.index import Index
 from cache.integrity import Finding
+from cache.rewrite import Wanted
 from cache.shard import Shard
 from cache.store import FeatureStore
 

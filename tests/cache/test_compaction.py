@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import CacheError, FeatureStore, MissingRows, compaction
+from cache import CacheError, FeatureStore, MissingRows, rewrite
 from cache.compaction import compact, drop_rows, exclusive
 
 TARGET = 40_000  # of rows of 100 float32: a hundred rows
@@ -260,7 +260,7 @@ def test_damage_that_comes_between_check_and_copy_stops_it(filled, monkeypatch):
     data = bytearray(bad.read_bytes())
     data[-5000] ^= 1
     bad.write_bytes(data)
-    monkeypatch.setattr(compaction, "problem_of", lambda shard: None)
+    monkeypatch.setattr(rewrite, "problem_of", lambda shard: None)
     with pytest.raises(CacheError, match="nothing was removed"):
         compact(store.folder)
     assert len(list((store.folder / "shards").iterdir())) == 40

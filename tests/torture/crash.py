@@ -1,4 +1,4 @@
-"""Fault 2: every state that a crash may leave of what commit, flush, repair and check do.
+"""Fault 2: every state that a crash may leave of what the cache does to files and folders.
 
 The work is recorded call by call (`record`). After each call a crash may come. POSIX then promises
 what was synced and no more:
@@ -10,8 +10,8 @@ what was synced and no more:
 
 Names are enumerated exhaustively up to `NAMES` combinations after each call and sampled beyond.
 Data is sampled: nothing, all, each prefix, each write alone missing, zeros or noise of the right
-size, and a few random sets of sectors. States that are the same in names, contents and promises are
-opened once.
+size, a few random sets of sectors, and a few sectors alone missing. States that are the same in
+names, contents and promises are opened once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import FeatureStore, RowBuffer
+from cache.compaction import compact, drop_rows
+from cache.garbage import keys_wanted
 from cache.shard import State
 from tests.torture.record import Blocked, Op, Recorder
 from tests.torture.world import Tally, World, scratch
@@ -92,6 +94,8 @@ class Disk:
             some = [sector for sector in sectors if rng.random() < 0.7]
             rng.shuffle(some)
             found.append(self.content(number, some))
+            gone = rng.randrange(len(sectors))
+            found.append(self.content(number, sectors[:gone] + sectors[gone + 1 :]))
         return list(dict.fromkeys(found))
 
     def names(self, rng: random.Random) -> Iterator[dict[str, int]]:
@@ -249,8 +253,8 @@ def _copied_in(world: World, root: Path) -> None:
     data = path.read_bytes()
     copy = root / world.recipe.name / "shards" / path.name
     fd = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    for start in range(0, len(data), 20_000):
-        os.pwrite(fd, data[start : start + 20_000], start)
+    for start in range(0, len(data), 4096):
+        os.pwrite(fd, data[start : start + 4096], start)
     os.close(fd)
 
 
@@ -264,6 +268,18 @@ def _copy_and_append(world: World, root: Path, recorder: Recorder) -> None:
     _append(world, root, recorder)
 
 
+def _two_of_some_use(world: World, root: Path) -> set[int]:
+    return _two(world, root) - {0, 7}
+
+
+def _compact(world: World, root: Path, recorder: Recorder) -> None:
+    compact(root / world.recipe.name)
+
+
+def _collect(world: World, root: Path, recorder: Recorder) -> None:
+    drop_rows(root / world.recipe.name, keys_wanted(world.keys[1:7]))
+
+
 SCENES = [
     Scene("create a store and append", _nothing, _create),
     Scene("append", _two, _append),
@@ -273,6 +289,10 @@ SCENES = [
     Scene("check, quarantine and append", _damaged, _repair),
     Scene("check what was copied in", _elsewhere, _copy_and_check),
     Scene("append what was copied in", _elsewhere, _copy_and_append),
+    Scene("compact", _two, _compact),
+    Scene("compact with a damaged shard", _damaged, _compact),
+    Scene("gc", _two_of_some_use, _collect),
+    Scene("compact without hard links", _two, _compact, False),
     Scene("create without hard links", _nothing, _create, False),
     Scene("append without hard links", _two, _append, False),
     Scene("append over damage without hard links", _damaged, _again, False),
@@ -319,19 +339,28 @@ def together(
 def judge_states(
     recorder: Recorder, kept: set[int], world: World, place: Path, tally: Tally, **how: object
 ) -> None:
-    """Open the states of one record and judge each."""
+    """Open the states of one record and judge each.
+
+    Parameters
+    ----------
+    how
+        ``what`` is told of a failure, ``end`` is when to stop; ``share`` of the states to judge,
+        ``first`` call that the crash comes after, ``enough`` failures to stop at.
+    """
     rng, share, end = random.Random(str(how)), how.get("share", 1.0), how["end"]
     seen: set[bytes] = set()
     disk = Disk(recorder)
     disk.kept |= kept
     for number, op in enumerate([Op("kept"), *recorder.ops]):
         disk.apply(op)
+        if number < how.get("first", 0):
+            continue
         for names, contents in disk.states(rng):
             digests = {name: contents.get(n, b"") for name, n in names.items()}
             signature = hashlib.sha256(repr((digests, sorted(disk.kept))).encode()).digest()
             if signature in seen or (len(seen) > 1 and rng.random() > share):
                 continue
-            if time.monotonic() > end:
+            if time.monotonic() > end or tally.failures >= how.get("enough", 1000):
                 return
             seen.add(signature)
             shutil.rmtree(place, ignore_errors=True)
@@ -380,6 +409,14 @@ def run(seconds: float, seed: int, scenes: list[Scene] = SCENES) -> Tally:
 
 
 PAIRS = [
+    ("append what is kept", "compact"),
+    ("compact", "append what is kept"),
+    ("compact", "check, quarantine and append"),
+    ("append over a damaged shard", "compact with a damaged shard"),
+    ("compact with a damaged shard", "append over a damaged shard"),
+    ("append over damage without hard links", "append over damage without hard links"),
+    ("append over damage without hard links", "repair without hard links"),
+    ("repair without hard links", "append over damage without hard links"),
     ("append over a damaged shard", "check, quarantine and append"),
     ("check, quarantine and append", "append over a damaged shard"),
     ("append", "append"),

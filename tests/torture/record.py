@@ -205,6 +205,8 @@ class Recorder:
         try:
             self.real[fcntl, "flock"](fd, operation | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            if operation & fcntl.LOCK_NB:
+                raise
             raise Blocked from error
 
     def _remember(self, memory: Path) -> None:
