@@ -7,11 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 from cache.crosscheck import disagreement_of
 from cache.errors import ShardError
 from cache.folder import Folder
-from cache.integrity import Finding, load_checked, problem_of, quarantine, save_checked
+from cache.integrity import (
+    CHANGED,
+    Finding,
+    load_checked,
+    problem_of,
+    quarantine,
+    save_checked,
+)
 from cache.recipe import Recipe
 from cache.shard import Shard, State, open_shard
 
@@ -19,6 +27,11 @@ from cache.shard import Shard, State, open_shard
 _ROUNDS = 3
 # How often the folder is listed until it holds still.
 _LISTINGS = 20
+# How often a shard is checked anew when its state changes under the check.
+_CHANGES = 5
+
+Check: TypeAlias = Callable[[Shard], str | None]
+"""Says what is wrong with a shard's bytes, if anything."""
 
 
 class Census:
@@ -34,6 +47,7 @@ class Census:
         self._folder = folder
         self._recipe = recipe
         self.good: dict[str, Shard] = {}
+        self._odd: dict[str, Shard] = {}
         self._bad: dict[str, tuple[State, str]] = {}
         self._checked: dict[str, State] = {}
 
@@ -57,67 +71,49 @@ class Census:
         CacheError
             The folder cannot be listed.
         """
-        dims, known, failed = self.dims, self.good, self._bad
+        dims = self.dims
+        self._look()
+        self._keep_width(dims)
+
+    def check(self) -> list[Finding]:
+        """Check the bytes of what has not passed in its present state, and move what fails."""
+        self._checked = load_checked(self._folder.checked) | self._checked
+        findings = self._examine(problem_of, self._checked, move=True)
+        self._checked = {name: shard.state for name, shard in self.good.items()}
+        if self._checked != load_checked(self._folder.checked):
+            save_checked(self._folder.checked, self._checked, self._folder.tmp)
+        return findings
+
+    def verify(self, *, repair: bool) -> list[Finding]:
+        """Check the bytes of every shard, whatever is remembered, and read each with HDF5 as well.
+
+        What fails is moved if it is to be repaired. In any case it is no longer remembered as good.
+        """
+        findings = self._examine(_thorough, {}, move=repair)
+        failed = {finding.shard for finding in findings}
+        remembered = load_checked(self._folder.checked)
+        self._checked = {n: state for n, state in self._checked.items() if n not in failed}
+        if not failed.isdisjoint(remembered):
+            kept = {name: state for name, state in remembered.items() if name not in failed}
+            save_checked(self._folder.checked, kept, self._folder.tmp)
+        return sorted(findings, key=lambda finding: finding.shard)
+
+    def _look(self) -> None:
+        """Sort the files of the folder into good and bad; the width of rows is not yet looked at.
+
+        A listing takes time: it may miss a shard that others merged some into, and the merged ones
+        as well, which are gone by then. Two that are equal are one moment's.
+        """
+        known, failed = self.good | self._odd, self._bad
         names = self._folder.entries()
-        # A listing takes time: it may miss a shard that others merged some into, and the merged
-        # ones as well, which are gone by then. Two that are equal are one moment's.
         for _ in range(_LISTINGS):
-            self.good, self._bad = {}, {}
+            self.good, self._odd, self._bad = {}, {}, {}
             for name in names:
                 self._sort(name, known.get(name), failed.get(name))
             before, names = names, self._folder.entries()
             if names == before:
                 break
             known, failed = known | self.good, failed | self._bad
-        if dims is None:
-            dims = _most_common_dims(self.good.values())
-        for name, shard in list(self.good.items()):
-            if shard.header.dims != dims:
-                self._drop(name, f"rows of {shard.header.dims} numbers, while others have {dims}")
-
-    def check(self) -> list[Finding]:
-        """Check the bytes of what has not passed in its present state, and move what fails."""
-        self._checked = load_checked(self._folder.checked) | self._checked
-        findings: dict[str, Finding] = {}
-        for _ in range(_ROUNDS):
-            self.refresh()
-            self._check_unchecked()
-            if not self._bad:
-                break
-            findings |= {name: self._put_aside(name) for name in self._bad}
-        passed = {name: shard.state for name, shard in self.good.items()}
-        if passed != load_checked(self._folder.checked):
-            save_checked(self._folder.checked, passed, self._folder.tmp)
-        self._checked = passed
-        # What only changed while it was read, and is good now or taken away, is no finding.
-        return [f for name, f in findings.items() if f.moved_to or name in self._bad]
-
-    def verify(self, *, repair: bool) -> list[Finding]:
-        """Check the bytes of every shard, whatever is remembered, and read each with HDF5 as well.
-
-        What fails is moved if it is to be repaired; else nothing is moved or remembered.
-        """
-        seen: set[tuple[str, State]] = set()
-        bad: dict[str, tuple[State, str]] = {}
-        for _ in range(_ROUNDS):  # again, as others may commit and compact at the same time
-            self.refresh()
-            bad |= self._bad
-            shards = [s for name, s in self.good.items() if (name, s.state) not in seen]
-            if not shards:
-                break
-            seen |= {(shard.path.name, shard.state) for shard in shards}
-            for shard, problem in zip(shards, _problems(shards, _thorough), strict=True):
-                if problem is not None:
-                    bad[shard.path.name] = shard.state, problem
-        findings = [Finding(name, problem, None) for name, (_, problem) in sorted(bad.items())]
-        if repair:
-            for name, judged in bad.items():
-                self.good.pop(name, None)
-                self._checked.pop(name, None)
-                self._bad[name] = judged
-            findings = [self._put_aside(name) for name in sorted(bad)]
-            self.refresh()
-        return findings
 
     def _sort(self, name: str, known: Shard | None, failed: tuple[State, str] | None) -> None:
         """Sort one file into the good and the bad."""
@@ -137,30 +133,69 @@ class Census:
                 if os.path.lexists(path):
                     self._bad[name] = state, str(error)
 
-    def _drop(self, name: str, problem: str) -> None:
-        self._bad[name] = self.good.pop(name).state, problem
+    def _keep_width(self, dims: int | None) -> None:
+        """Put shards of another width aside in memory; None: of another than most rows have."""
+        if dims is None:
+            dims = _most_common_dims(self.good.values())
+        self._odd = {name: s for name, s in self.good.items() if s.header.dims != dims}
+        self.good = {name: s for name, s in self.good.items() if s.header.dims == dims}
 
-    def _check_unchecked(self) -> None:
-        unchecked = [s for name, s in self.good.items() if self._checked.get(name) != s.state]
-        if not unchecked:
-            return
-        for shard, problem in zip(unchecked, _problems(unchecked), strict=True):
-            if problem is None:
-                self._checked[shard.path.name] = shard.state
-            else:
-                self._drop(shard.path.name, problem)
+    def _examine(self, check: Check, passed: dict[str, State], *, move: bool) -> list[Finding]:
+        """Check the bytes of what has not passed, and look again, as others may be at work.
 
-    def _put_aside(self, name: str) -> Finding:
-        state, problem = self._bad[name]
-        aside = quarantine(self._folder.shards / name, self._folder.quarantine, state)
+        Which width of rows is the right one is decided by shards that passed alone.
+        """
+        findings: dict[str, Finding] = {}
+        for _ in range(_ROUNDS):
+            self._look()
+            unchecked = [s for name, s in self.good.items() if passed.get(name) != s.state]
+            for shard, problem in self._verdicts(unchecked, check):
+                name = shard.path.name
+                if problem is None:
+                    self.good[name] = shard
+                    passed[name] = shard.state
+                else:
+                    del self.good[name]
+                    self._bad[name] = shard.state, problem
+            self._keep_width(None)
+            wrong = self._bad | {name: (s.state, self._width(s)) for name, s in self._odd.items()}
+            if not wrong and not unchecked:
+                break
+            for name, (state, problem) in wrong.items():
+                findings[name] = self._finding(name, state, problem, move=move)
+        # What only changed while it was read, and is good now or taken away, is no finding.
+        left = self._bad | self._odd
+        return [finding for name, finding in findings.items() if finding.moved_to or name in left]
+
+    def _verdicts(self, shards: Sequence[Shard], check: Check) -> list[tuple[Shard, str | None]]:
+        """Check shards, and say in which state each was when it was judged."""
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda shard: self._verdict(shard, check), shards))
+
+    def _verdict(self, shard: Shard, check: Check) -> tuple[Shard, str | None]:
+        """Check one shard; again in its new state where that changed meanwhile.
+
+        A commit does so to each file once, when it unlinks the temporary that the file came from.
+        """
+        problem = check(shard)
+        for _ in range(_CHANGES):
+            if problem != CHANGED:
+                break
+            try:
+                shard = open_shard(shard.path, self._recipe)
+            except ShardError as error:
+                return shard, str(error) if os.path.lexists(shard.path) else None
+            problem = check(shard)
+        return shard, problem
+
+    def _width(self, odd: Shard) -> str:
+        return f"rows of {odd.header.dims} numbers, while others have {self.dims}"
+
+    def _finding(self, name: str, state: State, problem: str, *, move: bool) -> Finding:
+        path, aside = self._folder.shards / name, None
+        if move:
+            aside = quarantine(path, self._folder.quarantine, state)
         return Finding(name, problem, aside)
-
-
-def _problems(
-    shards: Sequence[Shard], check: Callable[[Shard], str | None] = problem_of
-) -> list[str | None]:
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(check, shards))
 
 
 def _thorough(shard: Shard) -> str | None:

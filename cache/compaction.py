@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cache.census import Census
-from cache.errors import CacheError
+from cache.errors import CacheError, told_as
 from cache.folder import Folder
 from cache.integrity import Finding
 from cache.rewrite import Wanted, rewrite
@@ -113,14 +113,13 @@ def exclusive(folder: Path) -> Iterator[None]:
         Somebody else does, or the lock cannot be had.
     """
     lock = FileLock(folder / "compact.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CacheError(
-            f"another compact or gc is at work in {folder}; run again when it is through"
-        ) from None
-    except OSError as error:
-        raise CacheError(f"cannot lock {folder}: {error.strerror or error}") from error
+    with told_as(f"lock {folder}"):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CacheError(
+                f"another compact or gc is at work in {folder}; run again when it is through"
+            ) from None
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cache.atomic import opened, read_at
 from cache.errors import ShardError
 from cache.header import Header
+from cache.integrity import CHANGED
 from cache.shard import Shard, State, as_bytes, read_header
 
 _AT_ONCE = 1 << 20
@@ -40,7 +41,7 @@ def disagreement_of(shard: Shard) -> str | None:
     try:
         with opened(shard.path) as fd:
             if State.of(os.fstat(fd)) != shard.state or read_header(fd) != shard.header:
-                return "changed while it was in use"
+                return CHANGED
             return _compare(fd, shard.header)
     except ShardError as error:
         return str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,15 @@ from numpy.typing import NDArray
 
 class CacheError(Exception):
     """A failure of the cache; its text is fit to be shown to a user."""
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Raise an OSError as a CacheError that says what could not be done: "cannot <what>: ..."."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"cannot {what}: {error.strerror or error}") from error
 
 
 class ShardError(CacheError):

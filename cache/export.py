@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.atomic import fsync_folder, unique_name
-from cache.errors import CacheError
+from cache.errors import CacheError, told_as
 from cache.store import FeatureStore
 from cache.writer import hdf5_on
 
@@ -99,7 +99,7 @@ def export(store: FeatureStore, columns: Columns, file: Path) -> int:
     """
     write = check_suffix(file)
     beside = file.with_name(unique_name())
-    try:
+    with told_as(f"write {file}"):
         try:
             fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
@@ -113,8 +113,6 @@ def export(store: FeatureStore, columns: Columns, file: Path) -> int:
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise CacheError(f"cannot write {file}: {error.strerror or error}") from error
     return size
 
 

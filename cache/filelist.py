@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.atomic import opened, read_at, unique_name
-from cache.errors import CacheError, ShardError
+from cache.errors import ShardError, told_as
 
 _MAGIC = b"\x89HSFILE\n"
 _START = struct.Struct("<8sQ")
@@ -113,7 +113,7 @@ class FileIndex:
         if not self._changed:
             return
         temporary = self._file.with_name(unique_name())
-        try:
+        with told_as(f"write {self._file}"):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 # Not synced: after a crash it is the old one, the new one, or damaged and so empty.
@@ -121,8 +121,6 @@ class FileIndex:
                 temporary.replace(self._file)
             finally:
                 temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise CacheError(f"cannot write {self._file}: {error.strerror}") from error
         self._changed = False
 
 

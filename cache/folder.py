@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.atomic import commit, opened, read_at, write_at
-from cache.errors import CacheError, RecipeError, ShardError
+from cache.errors import CacheError, RecipeError, ShardError, told_as
 from cache.recipe import Recipe, parse_recipe
 
 # Far more than any recipe with its provenance; what is larger is not read.
@@ -56,28 +56,28 @@ class Folder:
         CacheError
             It cannot be created, or a part is a link.
         """
-        try:
+        with told_as(f"create the store {self.path}"):
             for part in (self.path, self.shards, self.tmp, self.quarantine):
                 part.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(f"cannot create the store {self.path}: {error.strerror}") from error
         self.refuse_links()
 
     def refuse_links(self) -> None:
         """Raise CacheError where a part is a link: a store's rows lie in its own folder."""
         for part in (self.shards, self.tmp, self.quarantine):
-            if part.is_symlink():
+            with told_as(f"look at {part}"):
+                linked = part.is_symlink()
+            if linked:
                 raise CacheError(f"{part} is a link; a store is not followed out of its folder")
 
     def entries(self) -> list[str]:
         """Names in the folder of shards that end as a shard's does, ascending."""
         self.refuse_links()
-        try:
-            return sorted(name for name in os.listdir(self.shards) if name.endswith(".h5"))  # noqa: PTH208 - a Path for each of a million names is slow
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise CacheError(f"cannot list {self.shards}: {error.strerror}") from error
+        with told_as(f"list {self.shards}"):
+            try:
+                names = os.listdir(self.shards)  # noqa: PTH208 - a Path for each of a million names is slow
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if name.endswith(".h5"))
 
 
 def load_recipe(folder: Folder) -> Recipe | None:

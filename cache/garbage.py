@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cache.atomic import fsync_folder, unique_name
 from cache.census import Census
 from cache.compaction import drop_rows
-from cache.errors import CacheError
+from cache.errors import CacheError, told_as
 from cache.folder import Folder
 from cache.index import Index
 from cache.integrity import Finding
@@ -209,10 +209,12 @@ def _leftovers(folder: Path, now: float) -> Iterator[Path]:
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """List what lies in a folder that is not a link, by name; nothing where there is none."""
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        with contextlib.suppress(FileNotFoundError):
+    with told_as(f"list {folder}"):
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        paths = sorted(folder.iterdir())
+    for path in paths:
+        with told_as(f"look at {path}"), contextlib.suppress(FileNotFoundError):
             yield path, path.lstat()
 
 

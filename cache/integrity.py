@@ -26,7 +26,7 @@ from cache.atomic import (
     sha256_of,
     twice,
 )
-from cache.errors import CacheError, ShardError
+from cache.errors import ShardError, told_as
 from cache.shard import (
     NAME,
     Shard,
@@ -38,6 +38,9 @@ from cache.shard import (
     read_views,
     row_crcs,
 )
+
+CHANGED = "changed while it was in use"
+"""What is told of a file that is not in the state it was opened in; it may be good."""
 
 _AT_ONCE = 1 << 20
 # Some hundred thousand shards. JSON takes some twenty times its length in memory.
@@ -98,11 +101,9 @@ def _problem_of(shard: Shard) -> str | None:
         if name is None or not sha256_of(fd).startswith(name["digest"]):
             return "damaged or renamed: the content does not match the name"
         if State.of(os.fstat(fd)) != shard.state or header != shard.header:
-            return "changed while it was in use"
-        try:
+            return CHANGED
+        with told_as(f"sync {shard.path}"):  # not tried again, see `cache.atomic`
             fsync_found(fd)
-        except OSError as error:  # not tried again, see `cache.atomic`
-            raise CacheError(f"cannot sync {shard.path}: {error.strerror}") from error
     return None
 
 

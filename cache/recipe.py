@@ -178,10 +178,17 @@ def parse_recipe(text: bytes, name: str) -> Recipe:
         )
     if dtype not in get_args(StorageDtype):
         raise RecipeError(f"rows of dtype {dtype!r:.20} cannot be stored")
+    if not all(_is_plain(value) for value in fields.values()):
+        raise RecipeError("a field of it is neither a plain value nor a list of such")
     recipe = _typed(fields) or StoredRecipe(fields, name)
     if recipe.digest != digest:
         raise RecipeError("the recipe does not match its digest")
     return recipe
+
+
+def _is_plain(value: object) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return all(item is None or isinstance(item, str | int | float) for item in items)
 
 
 def _typed(fields: Mapping[str, Any]) -> Recipe | None:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cache.atomic import anchor, commit
 from cache.census import Census
-from cache.errors import CacheError, MissingRows, RecipeError, ShardError
+from cache.errors import CacheError, MissingRows, RecipeError, ShardError, told_as
 from cache.folder import Folder, load_recipe, save_recipe
 from cache.integrity import Finding
 from cache.recipe import Recipe
@@ -182,7 +182,9 @@ class FeatureStore:
         block = self._block(keys, features, views)
         folder = self._folder
         folder.create()
-        if not folder.recipe.exists():  # others removed the store, which had nothing they needed
+        with told_as(f"look at {folder.recipe}"):
+            there = folder.recipe.exists()
+        if not there:  # others removed the store, which had nothing they needed
             save_recipe(folder, self._recipe, {})
             self._anchored = False
         self._anchor()
@@ -282,12 +284,13 @@ class FeatureStore:
     def verify(self, *, repair: bool = False) -> list[Finding]:
         """Check every byte of every shard against its digests, checked before or not.
 
-        What passes is opened with h5py as well and compared with what our own reader sees.
+        What passes is opened with h5py as well and compared with what our own reader sees. The rows
+        of what fails are missing from then on, and no earlier check of it counts any more.
 
         Parameters
         ----------
         repair
-            Move what fails to the quarantine; its rows are then missing. Else it stays in place.
+            Move what fails to the quarantine. Else it stays in place.
 
         Returns
         -------
@@ -323,8 +326,6 @@ class FeatureStore:
     def _anchor(self) -> None:
         """Make the store's folders durable, once; `commit` does so for what lies in them."""
         if not self._anchored:
-            try:
+            with told_as(f"sync {self.folder}"):
                 anchor(self._folder.shards)
-            except OSError as error:
-                raise CacheError(f"cannot sync {self.folder}: {error.strerror}") from error
             self._anchored = True

@@ -114,48 +114,50 @@ def hdf5_on(fd: int, **settings: Any) -> Iterator[Any]:
 
 
 class _Sink(io.RawIOBase):
-    """The file that HDF5 writes to, so that every write is ours to see.
+    """The file that HDF5 writes to, so that every call to the system is ours to see.
 
-    HDF5 cannot close a file whose last writes failed, and would keep it open until the process
-    ends. So a failure is kept for later and HDF5 is told that all is well: the file is dropped.
+    HDF5 cannot close a file whose last calls failed, and would keep it open until the process ends.
+    So the first failure is kept for later and HDF5 is told that all is well: the file is dropped.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._position = 0
+        self._end = 0
         self.failure: Exception | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
-        self._position = offset + base.get(whence, os.fstat(self._fd).st_size)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}
+        self._position = offset + base[whence]
         return self._position
 
     def tell(self) -> int:
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        data = read_at(self._fd, self._position, len(buffer))
+        data = self._unless_failed(lambda: read_at(self._fd, self._position, len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def write(self, data: Any) -> int:
-        try:
-            if self.failure is None:
-                write_at(self._fd, data, self._position)
-        except Exception as error:
-            self.failure = error
+        self._unless_failed(lambda: write_at(self._fd, data, self._position))
         self._position += len(data)
+        self._end = max(self._end, self._position)
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        size = self._position if size is None else size
+        self._end = self._position if size is None else size
+        self._unless_failed(lambda: os.ftruncate(self._fd, self._end))
+        return self._end
+
+    def _unless_failed(self, call: Callable[[], bytearray | None]) -> bytearray:
         try:
             if self.failure is None:
-                os.ftruncate(self._fd, size)
+                return call() or bytearray()
         except Exception as error:
             self.failure = error
-        return size
+        return bytearray()
 
 
 def _prove(fd: int, header: Header, block: Block, crcs: NDArray[np.uint32]) -> None:

@@ -16,7 +16,6 @@ import resource
 import shutil
 import subprocess
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -182,7 +181,7 @@ class Bench:
     """Prepared stores, copied for each fault."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.world, self.known = root, World(ROWS, 300), 0
+        self.root, self.world = root, World(ROWS, 300)
         store = FeatureStore.open(root / "two shards", self.world.recipe)
         self.world.append(store, range(4))
         second = self.world.append(store, range(4, 8))
@@ -230,10 +229,7 @@ class Bench:
             except CacheError:
                 pass
             except Exception as error:
-                if _is_known(error):
-                    self.known += 1
-                else:
-                    tally.tell(f"{what}: {error!r}", unclear=1)
+                tally.tell(f"{what}: {error!r}", unclear=1)
         if len(list(Path("/proc/self/fd").iterdir())) > open_before:
             tally.tell(f"{what}: a file is left open", unclear=1)
         left = list((folder / "tmp").iterdir()) if (folder / "tmp").exists() else []
@@ -241,16 +237,6 @@ class Bench:
         if left and name != "unlink":
             tally.tell(f"{what}: half files are left: {left}", unhealed=1)
         self.world.judge(folder, kept, tally, what)
-
-
-# Functions that let a plain OSError out where lstat, stat or listdir itself fails. Nothing is lost.
-KNOWN = {"refuse_links", "_entries", "append"}
-
-
-def _is_known(error: Exception) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame.name for frame in frames if "/cache/" in frame.filename][-1:]
-    return isinstance(error, OSError) and bool(KNOWN.intersection(inner))
 
 
 def full_filesystem(root: Path, tally: Tally) -> str:
@@ -303,6 +289,4 @@ def run(seconds: float, seed: int) -> Tally:
             bench.inject(work, fault, tally)
             done += 1
     tally.notes.append(f"{done} of {len(plan)} single calls that can fail")
-    if bench.known:
-        tally.notes.append(f"{bench.known} plain OSErrors of {', '.join(sorted(KNOWN))}")
     return tally
