@@ -45,13 +45,14 @@ class Assembly:
 
     def engine(self) -> Engine:
         """Build the network (seconds; imports Keras) and compile it."""
+        from pipeline.engines.base import Output
         from pipeline.engines.keras_engine import KerasEngine
 
         return KerasEngine(
             self.backbone,
             self.weights,
             size=self.recipe.size,
-            pooling=self.recipe.pooling,
+            outputs=(Output(self.recipe.layer, self.recipe.pooling),),
             precision=self.recipe.precision,
             batch_size=self.batch_size,
         )

@@ -155,7 +155,7 @@ def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
                 if engine is None:
                     engine = job.make_engine()
                     ready = time.monotonic()
-                rows = engine(batch.pixels()[lacking])
+                (rows,) = engine(batch.pixels()[lacking])
                 finite = np.isfinite(rows).all(axis=1)
                 failures += [
                     (int(i), Undecodable("its features are not finite numbers"))

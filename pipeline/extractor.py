@@ -131,7 +131,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         assembly = self._assembly()
         known = dims_of(assembly.backbone, self.pooling) or assembly.stores(Path(self.out))[0].dims
-        return known or self._engine_of(assembly)().dims
+        return known or self._engine_of(assembly)().dims[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether `fit` was called."""

@@ -67,9 +67,10 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     if head.weights.source == "random":
         observe(Notice("this head was trained on features of RANDOM weights: they mean nothing"))
     engine = assembly.engine()
-    if engine.dims != head.dims:
+    (dims,) = engine.dims
+    if dims != head.dims:
         raise UsageError(
-            f"{config.head} takes rows of {head.dims} features and its backbone gives {engine.dims}"
+            f"{config.head} takes rows of {head.dims} features and its backbone gives {dims}"
         )
     began = time.monotonic()
     used: list[Path] = []
@@ -82,7 +83,8 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
             rejects += [Reject(paths[i], None, str(error)) for i, error in batch.failures]
             if batch.positions:
                 used += [paths[i] for i in batch.positions]
-                probabilities.append(head.probabilities(engine(batch.pixels())))
+                (rows,) = engine(batch.pixels())
+                probabilities.append(head.probabilities(rows))
             observe(BatchDone(images=len(batch.positions), rejected=len(batch.failures)))
     seconds = time.monotonic() - began
     return Predictions(

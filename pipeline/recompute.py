@@ -164,7 +164,8 @@ def _deviations(
             found += [Deviation(paths[i], np.inf, str(error)) for i, error in batch.failures]
             if batch.positions:
                 here = list(batch.positions)
-                parts = deviations_of(store.read(keys[here]), engine(batch.pixels()))
+                (now,) = engine(batch.pixels())
+                parts = deviations_of(store.read(keys[here]), now)
                 found += [
                     Deviation(paths[i], float(p), "") for i, p in zip(here, parts, strict=True)
                 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.backbones.loading import load_weights
@@ -46,3 +48,42 @@ def build(backbone: Backbone, weights: Weights, size: int) -> Any:
             raise UsageError(f"the weight file {weights.path} changed while it was read")
     model.trainable = False
     return model
+
+
+def cut(network: Any, layers: Sequence[str]) -> Any:
+    """Make a built backbone give the maps of some of its layers in one pass.
+
+    Parameters
+    ----------
+    network
+        As `build` gives it.
+    layers
+        Names of layers whose output is a feature map; ``"top"`` is the last one.
+
+    Returns
+    -------
+    keras.Model
+        From the network's input to a list of maps (n, h, w, c), one a layer.
+
+    Raises
+    ------
+    UsageError
+        It has no such layer, or that layer's output is no map.
+    """
+    import keras
+
+    return keras.Model(network.inputs, [_map_of(network, layer) for layer in layers])
+
+
+def _map_of(network: Any, layer: str) -> Any:
+    if layer == "top":
+        return network.outputs[0]
+    maps = [one for one in network.layers if len(getattr(one.output, "shape", ())) == 4]
+    for one in maps:
+        if one.name == layer:
+            return one.output
+    names = [one.name for one in maps]
+    near = difflib.get_close_matches(layer, names, n=5) or names[-5:]
+    raise UsageError(
+        f"{network.name} has no layer {layer!r} that gives a map: try {', '.join(near)}"
+    )

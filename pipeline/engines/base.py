@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+class Output(NamedTuple):
+    """One row per image that is asked of a pass through the network.
+
+    Attributes
+    ----------
+    layer
+        Where the network is cut: the name of a layer, or ``"top"`` for its last feature map.
+    pooling
+        How the map becomes a row: ``"avg"``, ``"max"``, ``"avgmax"`` or ``"flatten"``.
+    """
+
+    layer: str = "top"
+    pooling: str = "avg"
+
+
 class Engine(Protocol):
     """A frozen backbone that turns batches of images into features.
+
+    One pass of the network yields all outputs.
 
     A feature depends on its image alone: not on the other images of the batch, its place in it, how
     full the batch is, or what went through before.
@@ -24,14 +41,18 @@ class Engine(Protocol):
         """Precision the network computes in, as it was executed."""
 
     @property
-    def dims(self) -> int:
-        """Length of one image's features."""
+    def outputs(self) -> tuple[Output, ...]:
+        """What a call returns, in that order."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Length of one image's row, for each output."""
 
     @property
     def batch_size(self) -> int:
         """Largest number of images in one call; that many at a time are fastest."""
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Compute the features of some images.
 
         Parameters
@@ -41,8 +62,8 @@ class Engine(Protocol):
 
         Returns
         -------
-        ndarray
-            float32, shape (n, ``dims``), owned by the caller.
+        tuple of ndarray
+            For each output float32 (n, its dims), owned by the caller.
 
         Raises
         ------

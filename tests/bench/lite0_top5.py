@@ -66,7 +66,7 @@ def main(folder: Path) -> int:
     counts = {name: np.zeros(3, int) for name in CLASSES}
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
-        features = engine(np.stack([pixels(path) for path in batch]))
+        (features,) = engine(np.stack([pixels(path) for path in batch]))
         scores = features @ tensors["_fc.weight"].T + tensors["_fc.bias"]
         for path, order in zip(batch, np.argsort(scores, axis=1)[:, ::-1], strict=True):
             name = named(path)

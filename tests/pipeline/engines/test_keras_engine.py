@@ -10,7 +10,7 @@ from pipeline.backbones import backbone, resolve_weights
 from pipeline.backbones.build import build
 from pipeline.backbones.preprocessing import preprocess
 from pipeline.backbones.quiet import import_keras
-from pipeline.engines import dims_of
+from pipeline.engines import Output, dims_of
 from pipeline.engines.keras_engine import KerasEngine
 from pipeline.engines.pooling import pool
 from pipeline.errors import UsageError
@@ -22,6 +22,10 @@ from .contract import BATCH, SIZE, EngineContract, noise
 ROUNDING = 1e-4
 
 
+# A layer inside of each network whose output is a map.
+INNER = {"resnet50": "conv4_block6_out", "efficientnet-lite0": "block6d_add"}
+
+
 def make(name: str, **settings: Any) -> KerasEngine:
     row = backbone(name)
     chosen = {"size": SIZE, "batch_size": BATCH} | settings
@@ -29,10 +33,11 @@ def make(name: str, **settings: Any) -> KerasEngine:
 
 
 class TestKerasEngine(EngineContract):
-    @pytest.fixture(scope="class", params=["resnet50", "efficientnet-lite0"])
+    @pytest.fixture(scope="class", params=INNER)
     @classmethod
     def engine(cls, request: pytest.FixtureRequest) -> KerasEngine:
-        return make(request.param)
+        outputs = (Output(), Output("top", "max"), Output(INNER[request.param], "avg"))
+        return make(request.param, outputs=outputs)
 
 
 def reference(name: str, *, training: bool) -> Any:
@@ -48,7 +53,7 @@ def reference(name: str, *, training: bool) -> Any:
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet-lite0"])
 def test_features_are_those_of_inference_and_not_of_training(name: str) -> None:
-    features = make(name)(noise(BATCH))
+    (features,) = make(name)(noise(BATCH))
     scale = np.abs(features).max()
     inference = reference(name, training=False).mean(axis=(1, 2))
     training = reference(name, training=True).mean(axis=(1, 2))
@@ -84,18 +89,30 @@ def test_poolings_are_what_they_say(pooling: str) -> None:
 
 def test_every_position_of_the_map_is_a_feature_of_flatten() -> None:
     maps = reference("efficientnet-lite0", training=False)
-    engine = make("efficientnet-lite0", pooling="flatten")
-    assert engine.dims == maps[0].size
-    np.testing.assert_allclose(
-        engine(noise(BATCH)), maps.reshape(BATCH, -1), atol=ROUNDING * maps.max()
-    )
+    engine = make("efficientnet-lite0", outputs=[Output("top", "flatten")])
+    assert engine.dims == (maps[0].size,)
+    (rows,) = engine(noise(BATCH))
+    np.testing.assert_allclose(rows, maps.reshape(BATCH, -1), atol=ROUNDING * maps.max())
+
+
+def test_an_inner_layer_gives_what_the_network_cut_there_gives() -> None:
+    keras = import_keras()
+    row = backbone("resnet50")
+    whole = build(row, resolve_weights(row, "random"), SIZE)
+    inner = keras.Model(whole.inputs, whole.get_layer(INNER["resnet50"]).output)
+    pixels = preprocess(row.preprocessing, keras.ops.convert_to_tensor(noise(BATCH)))
+    maps = keras.ops.convert_to_numpy(inner(pixels, training=False))
+    top, rows = make("resnet50", outputs=[Output(), Output(INNER["resnet50"])])(noise(BATCH))
+    expected = maps.mean(axis=(1, 2))
+    assert rows.shape == expected.shape != top.shape
+    assert np.abs(rows - expected).max() < ROUNDING * np.abs(expected).max()
 
 
 def test_dimensions_are_known_without_building() -> None:
     lite0 = backbone("efficientnet-lite0")
     dims = [dims_of(lite0, pooling) for pooling in ("avg", "max", "avgmax", "flatten")]
     assert dims == [1280, 1280, 2560, None]
-    assert make(lite0.name, size=32, pooling="avgmax").dims == 2560
+    assert make(lite0.name, size=32, outputs=[Output("top", "avgmax")]).dims == (2560,)
 
 
 def test_the_network_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +130,11 @@ def test_the_network_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_settings_get_one_sentence() -> None:
     for settings, sentence in (
         ({"size": 31}, "efficientnet-lite0 cannot take images of size 31"),
-        ({"pooling": "median"}, "no pooling 'median': there are avg, max, avgmax, flatten"),
+        (
+            {"outputs": [Output("top", "median")]},
+            "no pooling 'median': there are avg, max, avgmax, flatten",
+        ),
+        ({"outputs": [Output("block")]}, "has no layer 'block' that gives a map: try"),
         ({"precision": "float8"}, "in float32, not in 'float8'"),
         ({"batch_size": 0}, "batch size must be at least 1"),
     ):
