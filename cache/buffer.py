@@ -49,7 +49,11 @@ class RowBuffer:
         self._max_seconds = max_seconds
         self._clock = clock
         self._on_commit = on_commit
-        self._waiting: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint32]]] = []
+        self._waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []  # keys and views
+        # Features lie one after the other, so that a commit takes them as they are, and in the same
+        # memory after each commit: asking the system for it anew costs as much as writing a file.
+        self._features = np.empty((0, 0))
+        self._filled = 0
         self._since = 0.0
 
     def __enter__(self) -> Self:
@@ -66,12 +70,12 @@ class RowBuffer:
     @property
     def rows(self) -> int:
         """Rows that are not committed yet."""
-        return sum(len(keys) for keys, _, _ in self._waiting)
+        return sum(len(keys) for keys, _ in self._waiting)
 
     @property
     def nbytes(self) -> int:
         """Bytes of features that are not committed yet."""
-        return sum(features.nbytes for _, features, _ in self._waiting)
+        return self._features[: self._filled].nbytes
 
     def add(self, keys: ArrayLike, features: ArrayLike, views: ArrayLike | None = None) -> None:
         """Take rows (copied); commit if that is due.
@@ -84,6 +88,8 @@ class RowBuffer:
 
         Raises
         ------
+        ValueError
+            Rows of another length than those that wait; they are not taken.
         CacheError
             A commit failed; the rows are still here, and `flush` may be called again.
         """
@@ -92,7 +98,8 @@ class RowBuffer:
             if not self._waiting:
                 self._since = self._clock()
             numbers = np.zeros(len(keys), np.uint32) if views is None else np.array(views)
-            self._waiting.append((keys, np.array(features), numbers))
+            self._hold(np.asarray(features))
+            self._waiting.append((keys, numbers))
         if self._waiting and (
             self.nbytes >= self._max_bytes or self._clock() - self._since >= self._max_seconds
         ):
@@ -108,10 +115,24 @@ class RowBuffer:
         """
         if not self._waiting:
             return
-        keys, features, views = (
-            np.concatenate(parts) for parts in zip(*self._waiting, strict=True)
-        )
+        keys, views = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        features = self._features[: self._filled]
         self._store.append(keys, features, views)
         # Interrupted before this line, the same rows are committed again: the same shard.
-        self._waiting = []
+        self._waiting, self._filled = [], 0
         self._on_commit(len(keys), features.nbytes)
+
+    def _hold(self, rows: NDArray[Any]) -> None:
+        """Copy rows behind those that wait, into more memory where there is too little."""
+        held, filled, stop = self._features, self._filled, self._filled + len(rows)
+        if filled and held.shape[1:] != rows.shape[1:]:
+            raise ValueError(
+                f"rows of shape {rows.shape[1:]}: those that wait have {held.shape[1:]}"
+            )
+        dtype = np.result_type(held, rows) if filled else rows.dtype
+        if len(held) < stop or (held.dtype, held.shape[1:]) != (dtype, rows.shape[1:]):
+            self._features = np.empty((max(stop, 2 * filled), *rows.shape[1:]), dtype)
+            if filled:
+                self._features[:filled] = held[:filled]
+        self._features[filled:stop] = rows
+        self._filled = stop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -61,10 +62,16 @@ def peer(data: Path, backbone: BackboneConfig) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    # `make bench` gives all benchmarks the same flags.
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    flags = parser.parse_args()
+    parser.add_argument("--repeat", "--rounds", type=int, default=5, help="rounds", dest="rounds")
+    parser.add_argument("--quick", action="store_true", help="small: no figure to quote")
+    flags, others = parser.parse_known_args()
+    if others:
+        print(f"not for this benchmark: {' '.join(others)}", file=sys.stderr)
+    if flags.quick:
+        flags.images, flags.rounds = min(32, flags.images), 1
     print(f"{'backbone':<20} {'headstart':>10} {'predict':>10} {'ratio':>6}   (images/s, medians)")
     for name in ("resnet50", "efficientnet-lite0"):
         backbone = BackboneConfig(backbone=name, weights="random")

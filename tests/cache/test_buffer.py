@@ -82,3 +82,33 @@ def test_a_failed_commit_keeps_the_rows_for_another_try(store, rows_of):
     tmp.unlink()
     buffer.flush()
     assert store.rows == 4
+
+
+def test_rows_of_another_length_are_refused_and_the_others_stay(store, rows_of):
+    rows, other = rows_of(4, 8), rows_of(4, 9, seed=1)
+    buffer = RowBuffer(store)
+    buffer.add(rows.keys, rows.features)
+    with pytest.raises(ValueError, match="rows of shape"):
+        buffer.add(other.keys, other.features)
+    assert buffer.rows == 4
+    buffer.flush()
+    assert (store.read(rows.keys) == rows.features).all()
+
+
+def test_a_number_too_large_for_the_store_is_not_lost_among_others(tmp_path, recipe_of, rows_of):
+    rows = rows_of(4, dtype="float16")
+    buffer = RowBuffer(FeatureStore.open(tmp_path, recipe_of("float16")))
+    buffer.add(rows.keys[:2], rows.features[:2])
+    buffer.add(rows.keys[2:], rows.features[2:].astype("float64") + 1e6)
+    with pytest.raises(ValueError, match="too large"):
+        buffer.flush()
+    assert buffer.rows == 4
+
+
+def test_a_committed_shard_is_not_changed_by_what_comes_after_it(store, rows_of):
+    rows = rows_of(64)
+    buffer = RowBuffer(store, max_bytes=16 * 32)
+    for i in range(0, 64, 4):
+        buffer.add(rows.keys[i : i + 4], rows.features[i : i + 4])
+    assert (buffer.rows, store.shards) == (0, 4)
+    assert (store.read(rows.keys) == rows.features).all()

@@ -1,0 +1,137 @@
+"""How long it takes to open a large store, and to scan a large folder of which nothing changed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cache_memory import growth
+from cache_peers import drop_cached, recipe
+
+from cache import FeatureStore, FileIndex
+from pipeline.dataset import load_dataset
+from pipeline.images.hashing import hash_files
+
+# A shard of 64 MB has so many rows at 2048 float16. Here rows are narrow, as only their identities
+# matter for opening: the files are as many as they would be.
+_SHARD = 16_384
+_DIMS = 16
+_TARGET_OPEN = 0.2
+_TARGET_SCAN = 2.0
+
+
+def measure_openings(folder: Path, count: int, rounds: int) -> None:
+    """Open a store of so many rows in new processes, its pages dropped or in memory."""
+    place = _fill(folder, count)
+    context = multiprocessing.get_context("spawn")
+    cold, warm, memory = [], [], []
+    for _ in range(rounds):
+        drop_cached(folder)
+        for times in (cold, warm):
+            with ProcessPoolExecutor(1, context) as pool:
+                passed, grown = pool.submit(_open, place, count).result()
+            times.append(passed)
+            memory.append(grown)
+    shards = len(list(place.glob("shards/*")))
+    shutil.rmtree(folder)
+    found, nbytes = statistics.median(warm), statistics.median(memory)
+    verdict = "met" if found < _TARGET_OPEN else "MISSED"
+    print(
+        f"\nopening {count} rows in {shards} shards, {rounds} rounds, medians: {found:.3f} s in "
+        f"memory, {statistics.median(cold):.3f} s from disk, "
+        f"{nbytes / 1e6:.0f} MB ({nbytes / count:.0f} bytes a row)"
+    )
+    if count == 1_000_000:
+        print(f"target: {found:.3f} s, wanted below {_TARGET_OPEN}: {verdict}")
+
+
+def _fill(folder: Path, count: int) -> Path:
+    rng = np.random.default_rng(0)
+    store = FeatureStore.open(folder, recipe("float16"))
+    for first in range(0, count, _SHARD):
+        rows = min(_SHARD, count - first)
+        keys = rng.integers(0, 256, (rows, 32), np.uint8)
+        store.append(keys, rng.random((rows, _DIMS), np.float32))
+    return store.folder
+
+
+def _open(place: Path, count: int) -> tuple[float, float]:
+    """Open until the first row is there; seconds, and growth of the peak of memory in bytes."""
+    wanted = np.random.default_rng(0).integers(0, 256, (min(_SHARD, count), 32), np.uint8)[:1]
+    passed = 0.0
+
+    def work() -> FeatureStore:
+        nonlocal passed
+        began = time.perf_counter()
+        store = FeatureStore.at(place)
+        row = store.read(wanted)
+        passed = time.perf_counter() - began
+        assert row.shape == (1, _DIMS)
+        assert store.rows == count
+        return store
+
+    nbytes = growth(work)
+    return passed, nbytes
+
+
+class _Opens:
+    """Count what Python opens below a folder. (What its audit hook does not see, C libraries' own
+    calls, have no part in a scan.)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.fsencode(folder)
+        self.count = 0
+        sys.addaudithook(self._hook)
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+            self.count += os.fsencode(args[0]).startswith(self._folder)
+
+
+def measure_scan(folder: Path, count: int, rounds: int) -> None:
+    """List and hash files that are remembered: time, and how many of them are opened."""
+    data, out = folder / "data", folder / "out"
+    out.mkdir(parents=True)
+    for i in range(count):
+        place = data / f"class{i % 100:02}"
+        if i < 100:
+            place.mkdir(parents=True)
+        (place / f"image{i:06}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + i.to_bytes(8, "little"))
+    time.sleep(0.1)  # so that the last file is not too young to be remembered
+    opens = _Opens(data.absolute())
+    first, _ = _scan(data, out)
+    assert opens.count == count, opens.count
+    opens.count = 0
+    times = []
+    for _ in range(rounds):
+        passed, found = _scan(data, out)
+        assert len(set(found)) == count
+        times.append(passed)
+    shutil.rmtree(folder)
+    passed = statistics.median(times)
+    good = passed < _TARGET_SCAN and not opens.count
+    print(
+        f"\nscan of {count} unchanged files, {rounds} rounds, median: {passed:.2f} s, "
+        f"{opens.count} files opened (the first scan: {first:.2f} s, all opened)"
+    )
+    if count == 100_000:
+        print(f"target: below {_TARGET_SCAN} s and none opened: {'met' if good else 'MISSED'}")
+
+
+def _scan(data: Path, out: Path) -> tuple[float, list[Any]]:
+    """Do what stage one does before the first image is decoded."""
+    began = time.perf_counter()
+    dataset = load_dataset(str(data), out)
+    index = FileIndex.load(out / "index")
+    keys = hash_files(dataset.paths, index)
+    index.save()
+    return time.perf_counter() - began, keys
