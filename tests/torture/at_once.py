@@ -23,7 +23,7 @@ from cache.compaction import compact
 from tests.torture.children import Child, start
 from tests.torture.stage import Images, Stage
 from tests.torture.world import Budget, Tally, World, scratch, seeded
-from tests.torture.wounds import REGIONS, damage
+from tests.torture.wounds import OF_ROWS, REGIONS, damage
 
 WRITERS = 8
 BASE = 40
@@ -37,16 +37,16 @@ class Round:
     def __init__(self, world: World, root: Path, seed: str) -> None:
         self.world, self.root = world, root
         rng = seeded(seed)
-        self.links, self.damage = rng.random() < 0.6, rng.random() < 0.5
+        self.links, self.damage = rng.random() < 0.6, rng.random() < 0.7
         self.steps = rng.randrange(4, 16)
         store = FeatureStore.open(root, world.recipe)
         for low in range(0, BASE, 10):
             world.append(store, range(low, low + 10))
         self.folder = store.folder
-        self.damaged = range(BASE, BASE + 8)
-        if self.damage:
-            path = world.append(store, self.damaged)
-            damage(path, rng.choice(REGIONS), rng)
+        self.damaged = [range(low, low + 8) for low in range(BASE, BASE + 32, 8)]
+        for rows in self.damaged if self.damage else ():
+            path = world.append(store, rows)
+            damage(path, rng.choice([*REGIONS, *OF_ROWS]), rng)
 
     def begin(self, seed: str) -> random.Random:
         if not self.links:
@@ -63,7 +63,7 @@ class Round:
         store = FeatureStore.open(self.root, self.world.recipe)
         for _ in range(self.steps):
             low = rng.randrange(BASE, ROWS - 8) // 8 * 8
-            rows = self.damaged if rng.random() < 0.2 else range(low, low + 8)
+            rows = rng.choice(self.damaged) if rng.random() < 0.2 else range(low, low + 8)
             self.world.append(store, rows)
             os.write(pipe, b"".join(map(_KEPT.pack, rows)))
 

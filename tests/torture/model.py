@@ -31,7 +31,7 @@ from tests.torture.children import start
 from tests.torture.faults import ERRORS
 from tests.torture.inline import without_threads
 from tests.torture.world import Budget, Tally, World, seeded
-from tests.torture.wounds import REGIONS, place, put
+from tests.torture.wounds import OF_ROWS, REGIONS, place, put
 
 WORLD = World(16, 40)
 _rows = st.sets(st.integers(0, WORLD.rows - 1), min_size=1, max_size=6)
@@ -115,7 +115,12 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
             assert np.array_equal(self.store.read(WORLD.keys[numbers]), WORLD.features[numbers])
 
     @precondition(lambda self: self.shards)
-    @rule(data=st.data(), kind=_damage, region=st.sampled_from(REGIONS), at=st.integers(0, 2**30))
+    @rule(
+        data=st.data(),
+        kind=_damage,
+        region=st.sampled_from([*OF_ROWS, *REGIONS]),
+        at=st.integers(0, 2**30),
+    )
     def damage(self, data: Any, kind: str, region: str, at: int) -> None:
         name = data.draw(st.sampled_from(sorted(self.shards)))
         path, rng = self.folder / "shards" / name, seeded(at)

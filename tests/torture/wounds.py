@@ -29,6 +29,8 @@ def regions(header: Header) -> dict[str, list[tuple[int, int]]]:
 
 
 REGIONS = ("HDF5", "HDF5 and padding", "crc", "features", "header", "header padding", "key", "view")
+OF_ROWS = ("crc", "features", "key", "view")
+"""What no check but that of every byte finds."""
 
 
 def place(data: bytes, region: str, random: random.Random) -> int:
