@@ -343,7 +343,7 @@ class Record:
         Rows that were kept before.
     plan
         (call that the crash comes after, number of the state) of each state that differs from those
-        before; `SCENES` judge them from the first on.
+        before it, in the order in which they are judged.
     reported
         Call of the first report of kept rows; as many as there are calls where there is none.
     judged, after

@@ -235,7 +235,7 @@ def _sparse_in_the_way(host: Host) -> None:
 
 
 def _good_start_then_holes(host: Host) -> None:
-    """A good shard that was grown to 16 GiB, with a header that tells no lie but of its length."""
+    """A good shard, grown to 16 GiB without taking more room."""
     path = host.shards / host.path.name
     path.write_bytes(host.data)
     os.truncate(path, 16 << 30)

@@ -31,7 +31,7 @@ CASES = {
     "crash": 8,
     "faults": 250,
     "damage": 100,
-    "hostile": 12,
+    "hostile": 99,
     "at_once": 1,
     "model": 2,
 }
