@@ -12,33 +12,38 @@ Names are enumerated exhaustively up to `NAMES` combinations after each call and
 Data is sampled: nothing, all, each prefix, each write alone missing, zeros or noise of the right
 size, a few random sets of sectors, and a few sectors alone missing. States that are the same in
 names, contents and promises are opened once.
+
+The states of a scene are judged in a random order, those after the first report of kept rows and
+those before it in turns; the scenes take turns as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import random
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from cache import FeatureStore, RowBuffer
+from cache import CacheError, FeatureStore, RowBuffer
 from cache.compaction import compact, drop_rows
-from cache.garbage import keys_wanted
+from cache.garbage import find_garbage, keys_wanted, remove_garbage
 from cache.shard import State
+from tests.torture.inline import without_threads
 from tests.torture.record import Blocked, Op, Recorder
-from tests.torture.world import Tally, World, scratch
+from tests.torture.world import Budget, Tally, World, scratch, seeded
+from tests.torture.wounds import damage
 
 SECTOR = 512
 NAMES = 128
 TORN = 4
-ROWS = 12
+ROWS = 16
+CHUNK = 20
 _REMEMBERED = "checked.json"
 
 
@@ -199,17 +204,18 @@ def _two(world: World, root: Path) -> set[int]:
     return set(range(8))
 
 
-def _damaged(world: World, root: Path) -> set[int]:
+def _damaged(world: World, root: Path, region: str = "features") -> set[int]:
+    """Leave three shards, of which the second is damaged: two good ones could be merged."""
     _two(world, root)
     store = FeatureStore.at(root / world.recipe.name)
+    world.append(store, range(8, 12))
+    store.check()
     path = world.append(store, range(4, 8))
-    data = bytearray(path.read_bytes())
-    data[-5000] ^= 255
-    path.write_bytes(data)
-    return set(range(4))
+    damage(path, region, seeded("damaged"))
+    return set(range(4)) | set(range(8, 12))
 
 
-def _append(world: World, root: Path, recorder: Recorder, rows: range = range(8, 12)) -> None:
+def _append(world: World, root: Path, recorder: Recorder, rows: range = range(12, 16)) -> None:
     store = FeatureStore.open(root, world.recipe)
     world.append(store, rows)
     recorder.kept(rows)
@@ -228,12 +234,12 @@ def _flush(world: World, root: Path, recorder: Recorder) -> None:
     kept: list[int] = []
 
     def told(rows: int, nbytes: int) -> None:
-        kept.extend(range(8 + len(kept), 8 + len(kept) + rows))
+        kept.extend(range(12 + len(kept), 12 + len(kept) + rows))
         recorder.kept(set(kept))
 
     store = FeatureStore.open(root, world.recipe)
     with RowBuffer(store, max_bytes=2 * world.dims * 4, on_commit=told) as buffer:
-        for n in range(8, 11):
+        for n in range(12, 15):
             buffer.add(world.keys[n : n + 1], world.features[n : n + 1])
 
 
@@ -243,7 +249,7 @@ def _repair(world: World, root: Path, recorder: Recorder) -> None:
 
 
 def _elsewhere(world: World, root: Path) -> set[int]:
-    world.append(FeatureStore.open(root.parent / "elsewhere", world.recipe), range(8, 12))
+    world.append(FeatureStore.open(root.parent / "elsewhere", world.recipe), range(12, 16))
     return _two(world, root)
 
 
@@ -280,6 +286,28 @@ def _collect(world: World, root: Path, recorder: Recorder) -> None:
     drop_rows(root / world.recipe.name, keys_wanted(world.keys[1:7]))
 
 
+def _of_no_use(world: World, root: Path) -> set[int]:
+    _two(world, root)
+    return set()
+
+
+def _collect_all(world: World, root: Path, recorder: Recorder) -> None:
+    wanted = keys_wanted(world.keys[15:])
+    garbage = find_garbage(root / world.recipe.name, wanted)
+    assert garbage.whole
+    remove_garbage(garbage, wanted)
+
+
+def _write_after_gc(world: World, root: Path, recorder: Recorder) -> None:
+    """Append to a store that was opened before others removed it."""
+    store = FeatureStore.open(root, world.recipe)
+    world.append(store, range(4, 8))  # it has anchored the folders that are removed
+    _collect_all(world, root, recorder)
+    for rows in (range(12, 16), range(8, 12)):
+        world.append(store, rows)
+        recorder.kept(rows)
+
+
 SCENES = [
     Scene("create a store and append", _nothing, _create),
     Scene("append", _two, _append),
@@ -291,28 +319,120 @@ SCENES = [
     Scene("append what was copied in", _elsewhere, _copy_and_append),
     Scene("compact", _two, _compact),
     Scene("compact with a damaged shard", _damaged, _compact),
+    Scene("compact with a damaged key", partial(_damaged, region="key"), _compact),
+    Scene("compact with a damaged crc", partial(_damaged, region="crc"), _compact),
     Scene("gc", _two_of_some_use, _collect),
+    Scene("gc of a whole store", _of_no_use, _collect_all),
+    Scene("append after gc of a whole store", _of_no_use, _write_after_gc),
     Scene("compact without hard links", _two, _compact, False),
     Scene("create without hard links", _nothing, _create, False),
     Scene("append without hard links", _two, _append, False),
     Scene("append over damage without hard links", _damaged, _again, False),
     Scene("repair without hard links", _damaged, _repair, False),
 ]
+BY_NAME = {scene.name: scene for scene in SCENES}
 
 
-def record(scene: Scene, world: World, root: Path) -> tuple[Recorder, set[int]]:
+@dataclass(slots=True)
+class Record:
+    """What some work did, and the order in which the states that it may leave are judged.
+
+    Attributes
+    ----------
+    kept
+        Rows that were kept before.
+    plan
+        (call that the crash comes after, number of the state) of each state that differs from those
+        before it, in the order in which they are judged.
+    reported
+        Call of the first report of kept rows; as many as there are calls where there is none.
+    judged, after
+        How many of the plan were judged, and how many of these lie behind the first report.
+    """
+
+    what: str
+    recorder: Recorder
+    kept: set[int]
+    seed: int
+    plan: list[tuple[int, int]] = field(default_factory=list)
+    reported: int = 0
+    judged: int = 0
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        ops = [Op("kept"), *self.recorder.ops]
+        reports = (n for n, op in enumerate(ops) if n and op.kind == "kept")
+        self.reported = next(reports, len(ops))
+        seen: set[object] = set()
+        found: list[tuple[int, int]] = []
+        for number, index, names, contents, kept in self.states():
+            # A hash of bytes is made once for each object.
+            state = frozenset((name, hash(contents.get(n, b""))) for name, n in names.items())
+            signature = hash((state, kept, number >= self.reported))
+            if signature not in seen:
+                seen.add(signature)
+                found.append((number, index))
+        seeded(self.seed, self.what).shuffle(found)
+        before = [state for state in found if state[0] < self.reported]
+        behind = [state for state in found if state[0] >= self.reported]
+        pairs = itertools.zip_longest(behind, before)
+        self.plan = [state for pair in pairs for state in pair if state is not None]
+
+    def states(
+        self, chosen: dict[int, set[int]] | None = None
+    ) -> Iterator[tuple[int, int, dict[str, int], dict[int, bytes], frozenset[int]]]:
+        """Iterate over states, all or the chosen ones by call: (call, which, names, files, kept).
+
+        The states after one call are the same ones each time, whatever others are asked for.
+        """
+        disk = Disk(self.recorder)
+        disk.kept |= self.kept
+        for number, op in enumerate([Op("kept"), *self.recorder.ops]):
+            disk.apply(op)
+            wanted = None if chosen is None else chosen.get(number, set())
+            if wanted is not None and not wanted:
+                continue
+            kept = frozenset(disk.kept)
+            rng = seeded(self.seed, self.what, number)
+            for index, (names, contents) in enumerate(disk.states(rng)):
+                if wanted is None or index in wanted:
+                    yield number, index, names, contents, kept
+
+    def judge(self, count: int, world: World, place: Path, tally: Tally) -> None:
+        """Judge the next states of the plan."""
+        part = self.plan[self.judged : self.judged + count]
+        self.judged += len(part)
+        self.after += sum(number >= self.reported for number, _ in part)
+        self.judge_states(part, world, place, tally)
+
+    def judge_states(
+        self, some: Iterable[tuple[int, int]], world: World, place: Path, tally: Tally
+    ) -> None:
+        """Judge states of the plan."""
+        chosen: dict[int, set[int]] = {}
+        for number, index in some:
+            chosen.setdefault(number, set()).add(index)
+        ops = [Op("kept"), *self.recorder.ops]
+        for number, index, names, contents, kept in self.states(chosen):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            build(place, names, contents, self.recorder)
+            call = f"crash after call {number} ({ops[number].kind} {ops[number].path})"
+            what = f"seed {self.seed}, {self.what}, {call}, state {index}"
+            world.judge(place / world.recipe.name, kept, tally, what)
+
+
+def record(scene: Scene, world: World, root: Path, seed: int) -> Record:
     """Prepare, then do the work while recording it."""
     root.mkdir(parents=True)
     kept = scene.prepare(world, root)
     recorder = Recorder(root, hard_links=scene.hard_links)
     with recorder():
         scene.work(world, root, recorder)
-    return recorder, kept
+    return Record(scene.name, recorder, kept, seed)
 
 
-def together(
-    one: Scene, other: Scene, world: World, root: Path, n: int
-) -> tuple[Recorder, set[int]]:
+def together(one: Scene, other: Scene, world: World, root: Path, n: int, seed: int) -> Record:
     """Do one work, and all of another before the ``n``-th call of the first."""
     root.mkdir(parents=True)
     kept = one.prepare(world, root)
@@ -327,85 +447,59 @@ def together(
             other.work(world, root, recorder)
         except Blocked:
             waiting.append(other)
+        except CacheError:  # a clear word, and nothing reported
+            pass
 
     recorder.before = begin
     with recorder():
-        one.work(world, root, recorder)
+        with suppress(CacheError):
+            one.work(world, root, recorder)
         for scene in waiting:
             scene.work(world, root, recorder)
-    return recorder, kept
+    return Record(f"{one.name} with {other.name} before call {n}", recorder, kept, seed)
 
 
-def judge_states(
-    recorder: Recorder, kept: set[int], world: World, place: Path, tally: Tally, **how: object
-) -> None:
-    """Open the states of one record and judge each.
-
-    Parameters
-    ----------
-    how
-        ``what`` is told of a failure, ``end`` is when to stop; ``share`` of the states to judge,
-        ``first`` call that the crash comes after, ``enough`` failures to stop at.
-    """
-    rng, share, end = random.Random(str(how)), how.get("share", 1.0), how["end"]
-    seen: set[bytes] = set()
-    disk = Disk(recorder)
-    disk.kept |= kept
-    for number, op in enumerate([Op("kept"), *recorder.ops]):
-        disk.apply(op)
-        if number < how.get("first", 0):
-            continue
-        for names, contents in disk.states(rng):
-            digests = {name: contents.get(n, b"") for name, n in names.items()}
-            signature = hashlib.sha256(repr((digests, sorted(disk.kept))).encode()).digest()
-            if signature in seen or (len(seen) > 1 and rng.random() > share):
-                continue
-            if time.monotonic() > end or tally.failures >= how.get("enough", 1000):
-                return
-            seen.add(signature)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            build(place, names, contents, recorder)
-            what = f"{how['what']}, crash after call {number} ({op.kind} {op.path})"
-            world.judge(place / world.recipe.name, disk.kept, tally, what)
-
-
-def run(seconds: float, seed: int, scenes: list[Scene] = SCENES) -> Tally:
-    """Judge all states of all scenes, then of pairs of them at once, until the time is over."""
-    tally = Tally("crash")
+def run(tally: Tally, budget: Budget, seed: int) -> None:
+    """Judge states of all scenes, in turns, then of pairs of them at once."""
     world = World(ROWS, 300)
-    rng = random.Random(seed)
-    begun = time.monotonic()
-    end = begun + seconds
-    with scratch() as root:
-        order = rng.sample(scenes, len(scenes))
-        for number, scene in enumerate(order):
-            recorder, kept = record(scene, world, root / "real" / "root")
-            tally.tried += 1
-            stop = begun + 0.7 * seconds * (number + 1) / len(order)
-            before = tally.states
-            judge_states(recorder, kept, world, root / "state", tally, what=scene.name, end=stop)
-            whole = time.monotonic() < stop
-            tally.notes.append(
-                f"{scene.name}: {tally.states - before} states{'' if whole else ' (of more)'}"
-            )
-            shutil.rmtree(root / "real")
-        pairs = 0
-        by_name = {scene.name: scene for scene in scenes}
-        while time.monotonic() < end and len(by_name) > 5:
-            one, other = (by_name[name] for name in rng.choice(PAIRS))
-            n = rng.randrange(1, 50)
-            with suppress(Blocked):
-                recorder, kept = together(one, other, world, root / "real" / "root", n)
-                what = f"{one.name} with {other.name} before call {n}"
-                judge_states(
-                    recorder, kept, world, root / "state", tally, what=what, end=end, share=0.02
-                )
-                pairs += 1
-            shutil.rmtree(root / "real")
-        tally.tried += pairs
-        tally.notes.append(f"{pairs} pairs at once, their states sampled")
-    return tally
+    with scratch() as root, without_threads():
+        _scenes(tally, budget.part(0.7), seed, world, root)
+        _pairs(tally, budget, seed, world, root)
+
+
+def _scenes(tally: Tally, budget: Budget, seed: int, world: World, root: Path) -> None:
+    records = []
+    for scene in SCENES:
+        records.append(record(scene, world, root / "real" / "root", seed))
+        shutil.rmtree(root / "real")
+        tally.tried += 1
+    while True:
+        left = [r for r in records if budget.allows(r.judged) and r.judged < len(r.plan)]
+        if not left:
+            break
+        for each in left:
+            count = CHUNK if budget.cases is None else min(CHUNK, budget.cases - each.judged)
+            each.judge(count, world, root / "state", tally)
+    for each in records:
+        told = f"{each.what}: {each.judged} of {len(each.plan)} states"
+        reports = each.reported <= len(each.recorder.ops)
+        tally.notes.append(f"{told}, {each.after} after a report" if reports else told)
+        if reports and not each.after:
+            tally.tell(f"{each.what}: no state after the report was judged", broken=1)
+
+
+def _pairs(tally: Tally, budget: Budget, seed: int, world: World, root: Path) -> None:
+    rng, pairs = seeded(seed, "pairs"), 0
+    while budget.allows(CHUNK * pairs):
+        one, other = (BY_NAME[name] for name in rng.choice(PAIRS))
+        n = rng.randrange(1, 50)
+        with suppress(Blocked):
+            found = together(one, other, world, root / "real" / "root", n, seed)
+            found.judge(CHUNK, world, root / "state", tally)
+        pairs += 1
+        shutil.rmtree(root / "real")
+    tally.tried += pairs
+    tally.notes.append(f"{pairs} pairs at once, {CHUNK} states of each")
 
 
 PAIRS = [
@@ -420,6 +514,8 @@ PAIRS = [
     ("append over a damaged shard", "check, quarantine and append"),
     ("check, quarantine and append", "append over a damaged shard"),
     ("append", "append"),
+    ("append", "gc of a whole store"),
+    ("gc of a whole store", "append"),
     ("create a store and append", "create a store and append"),
     ("append over a damaged shard", "append over a damaged shard"),
     ("check, quarantine and append", "check, quarantine and append"),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import time
 from collections import Counter
 from pathlib import Path
 
 from cache import FeatureStore
-from cache.header import BLOCK, Header, parse
-from cache.shard import State
-from tests.torture.world import FOREIGN, Tally, World, scratch
+from cache.header import BLOCK, parse
+from tests.torture.inline import without_threads
+from tests.torture.world import FOREIGN, Budget, Tally, World, scratch, seeded
+from tests.torture.wounds import REGIONS, put, regions
 
 SHARDS = 16
 PER_SHARD = 4
+GOAL = 10_000
 
 
 class Damager:
@@ -44,25 +44,12 @@ class Damager:
             (folder / "shards" / name).write_bytes(data)
         return folder
 
-    def regions(self, header: Header) -> dict[str, list[tuple[int, int]]]:
-        """Where the parts of a shard lie: (first byte, byte after the last)."""
-        rows = header.rows
-        return {
-            "header": [(0, 136), (BLOCK - 32, BLOCK)],
-            "header padding": [(136, BLOCK - 32)],
-            "features": [(header.features_at, header.features_at + rows * header.row_bytes)],
-            "key": [(header.key_at, header.key_at + rows * 32)],
-            "view": [(header.view_at, header.view_at + rows * 4)],
-            "crc": [(header.crc_at, header.crc_at + rows * 4)],
-            "HDF5 and padding": [(a, b) for a, b in header.rest_extents if b > a],
-        }
-
     def changed(self, random: random.Random, i: int) -> tuple[str, bytes]:
         """Return a kind of damage and what it makes of the bytes of shard ``i``."""
-        data, regions = self.data[i], self.regions(self.headers[i])
+        data, parts = self.data[i], regions(self.headers[i])
         kind = random.choice(["flip"] * 5 + ["flips", "zero", "double", "insert", "cut", "grow"])
-        region = random.choice(sorted(regions))
-        low, high = random.choice(regions[region])
+        region = random.choice(REGIONS)
+        low, high = random.choice(parts[region])
         at = random.randrange(low, high)
         page = at // BLOCK * BLOCK
         other = random.randrange(len(data) // BLOCK) * BLOCK
@@ -123,29 +110,11 @@ class Damager:
         )
 
 
-def put(path: Path, data: bytes, random: random.Random) -> None:
-    """Put bytes where a shard was, in place or as a new file, with or without its old time."""
-    before = path.lstat()
-    if random.random() < 0.5:
-        with path.open("r+b") as file:
-            file.write(data)
-            file.truncate()
-    else:
-        path.unlink()
-        path.write_bytes(data)
-    while True:
-        if random.random() < 0.5:
-            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        if State.of(path.lstat()) != State.of(before):
-            return
-        time.sleep(0.001)  # the clock of the filesystem has not moved; see the design page
-
-
 def round_of_damage(
-    damager: Damager, root: Path, seed: int, tally: Tally, kinds: Counter[str]
+    damager: Damager, root: Path, seed: str, tally: Tally, kinds: Counter[str]
 ) -> None:
     """Damage some shards of one store, then check, read and heal it."""
-    rng = random.Random(seed)
+    rng = seeded(seed)
     world, folder = damager.world, damager.fresh(root)
     store = FeatureStore.at(folder)
     if rng.random() < 0.7:
@@ -190,15 +159,12 @@ def round_of_damage(
     shutil.rmtree(folder)
 
 
-def run(seconds: float, seed: int) -> Tally:
-    """Damage shards until the time is over."""
-    tally, kinds = Tally("damage"), Counter[str]()
-    end = time.monotonic() + seconds
-    with scratch() as root:
+def run(tally: Tally, budget: Budget, seed: int) -> None:
+    """Damage shards as long as there is a budget of damages."""
+    kinds, rounds = Counter[str](), 0
+    with scratch() as root, without_threads():
         damager = Damager(root)
-        number = 0
-        while number < 3 or time.monotonic() < end:
-            round_of_damage(damager, root / "store", seed * 1_000_003 + number, tally, kinds)
-            number += 1
-    tally.notes.append(f"{len(kinds)} kinds of damage and region")
-    return tally
+        while budget.allows(tally.tried):
+            round_of_damage(damager, root / "store", f"{seed} round {rounds}", tally, kinds)
+            rounds += 1
+    tally.notes.append(f"{tally.tried} of {GOAL} damages, of {len(kinds)} kinds by region")

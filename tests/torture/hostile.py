@@ -15,7 +15,6 @@ import random
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,19 +25,25 @@ from cache import CacheError, FeatureStore
 from cache.header import BLOCK, Header, pack, parse
 from cache.shard import row_crcs
 from tests.torture.children import limited
-from tests.torture.world import FOREIGN, Tally, World, scratch
+from tests.torture.world import FOREIGN, Budget, Tally, World, scratch, seeded
 
+# Of memory and of CPU, for one store.
 PEAK = 200 << 20
+SECONDS = 5.0
 _SECRET = b"this must not be read"
 
 
 class Host:
-    """A store of four good rows, and a good shard of other rows to make hostile ones from."""
+    """A store of four good rows, and a good shard of other rows to make hostile ones from.
+
+    `others` are rows that are right and that a case has added: bytes of each by its key.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.world = World(4, 300)
         self.more = World(1004, 300)
+        self.others: dict[bytes, bytes] = {}
         store = FeatureStore.open(root / "store", self.world.recipe)
         self.world.append(store, range(4))
         self.folder, self.shards = store.folder, store.folder / "shards"
@@ -218,6 +223,42 @@ def _noise(host: Host) -> None:
         host.put(bytes(data[BLOCK:]), dataclasses.replace(host.header, rest=digest.digest()))
 
 
+def _sparse_file(host: Host) -> None:
+    """A file of 16 GiB that takes no room, under a name that nobody has."""
+    _sparse_at(16 << 30)(host.shards / f"{host.world.recipe.digest[:8]}-4-{'0' * 32}.h5")
+
+
+def _sparse_in_the_way(host: Host) -> None:
+    """A file of 16 GiB that takes no room, under the name that the next shard gets."""
+    store = FeatureStore.open(host.root / "beside", host.world.recipe)
+    _sparse_at(16 << 30)(host.shards / host.more.append(store, range(4, 8)).name)
+
+
+def _good_start_then_holes(host: Host) -> None:
+    """A good shard, grown to 16 GiB without taking more room."""
+    path = host.shards / host.path.name
+    path.write_bytes(host.data)
+    os.truncate(path, 16 << 30)
+
+
+def _colliding(host: Host) -> None:
+    """65 536 good rows whose keys differ in the top four bits of each 64-bit word alone.
+
+    Multiplied by an odd number, such words still differ in their top bits alone, so that sums of
+    them have sixteen values, whatever the numbers are.
+    """
+    n = np.arange(1 << 16, dtype=np.uint64)
+    words = np.full((len(n), 4), 7, np.uint64)
+    for column in range(4):
+        words[:, column] += ((n >> np.uint64(4 * column)) & np.uint64(15)) << np.uint64(60)
+    keys = words.view(np.uint8)
+    features = np.zeros((len(n), host.world.dims), np.float32)
+    features[:, 0] = n
+    path = FeatureStore.open(host.root / "beside", host.world.recipe).append(keys, features)
+    path.rename(host.shards / path.name)
+    host.others = {k.tobytes(): f.tobytes() for k, f in zip(keys, features, strict=True)}
+
+
 def _strange_files(host: Host) -> None:
     """What is no file under the names of shards: nothing of it may be opened or waited for."""
     names = iter(f"{host.world.recipe.digest[:8]}-4-{n:032x}.h5" for n in range(100))
@@ -329,6 +370,10 @@ CASES: dict[str, Callable[[Host], None]] = {
     "counts": _counts,
     "sparse shards": _sparse,
     "a gigabyte of rest": _much_rest,
+    "a sparse file of 16 GiB": _sparse_file,
+    "a sparse file in the way": _sparse_in_the_way,
+    "a shard grown to 16 GiB": _good_start_then_holes,
+    "keys that collide": _colliding,
     "external link": _external_link,
     "soft link to itself": _soft_link,
     "external storage": _external_storage,
@@ -391,12 +436,18 @@ def probe(host: Host, inside: Path) -> tuple[str, list[str], int]:
         store = FeatureStore.at(inside)
         store.check()
         missing = store.missing(host.world.keys)
+        if host.others:
+            store.missing(np.frombuffer(b"".join(host.others), np.uint8).reshape(-1, 32))
         own = store.digest == host.world.recipe.digest  # else its rows are another store's
         wrong = len(missing) if own else 0
         if not len(missing):
             wrong += int((store.read(host.world.keys) != host.world.features).any(axis=1).sum())
         for block in store.blocks():
             for key, row in zip(block.keys, block.features, strict=True):
+                other = host.others.get(key.tobytes())
+                if other is not None:
+                    wrong += row.tobytes() != other
+                    continue
                 number = host.more.number.get(key.tobytes(), -1)
                 wrong += number < 0 or not np.array_equal(row, host.more.features[number])
         findings = store.verify()
@@ -409,8 +460,8 @@ def probe(host: Host, inside: Path) -> tuple[str, list[str], int]:
         return f"refused: {error}", watched, 0
 
 
-def attack(root: Path, name: str, tally: Tally) -> None:
-    """Make one hostile store and open it."""
+def attack(root: Path, name: str, tally: Tally) -> tuple[int, float]:
+    """Make one hostile store and open it; return the bytes and the CPU seconds that took."""
     host = Host(root)
     CASES[name](host)
     tally.tried += 1
@@ -418,7 +469,7 @@ def attack(root: Path, name: str, tally: Tally) -> None:
     result, peak, seconds = limited(lambda: probe(host, host.folder))
     if not isinstance(result, tuple):
         tally.tell(f"{name}: {result!r:.300}", unclear=1)
-        return
+        return peak, seconds
     _, watched, wrong = result
     if wrong:
         tally.tell(f"{name}: rows are lost or wrong", misread=wrong)
@@ -426,23 +477,18 @@ def attack(root: Path, name: str, tally: Tally) -> None:
         tally.tell(f"{name}: it did {watched[:2]}", unclear=1)
     if peak > PEAK:
         tally.tell(f"{name}: it took {peak >> 20} MiB", unclear=1)
-    if seconds > 5:
-        tally.tell(f"{name}: it took {seconds:.1f} s", unclear=1)
-    tally.notes.append(f"{peak} {seconds}")
+    if seconds > SECONDS:
+        tally.tell(f"{name}: it took {seconds:.1f} s of CPU", unclear=1)
+    return peak, seconds
 
 
-def run(seconds: float, seed: int) -> Tally:
-    """Open each hostile store once, in a random order, until the time is over."""
-    tally = Tally("hostile")
-    end = time.monotonic() + seconds
-    order = random.Random(seed).sample(sorted(CASES), len(CASES))
-    for number, name in enumerate(order):
-        if number > 5 and time.monotonic() > end:
-            break
+def run(tally: Tally, budget: Budget, seed: int) -> None:
+    """Open each hostile store once, in a random order, as long as there is a budget."""
+    order = seeded(seed, "hostile").sample(sorted(CASES), len(CASES))
+    peak, slowest = 0, 0.0
+    while tally.tried < len(order) and budget.allows(tally.tried):
         with scratch() as root:
-            attack(root, name, tally)
-    figures = [tuple(map(float, note.split())) for note in tally.notes]
-    peak, slowest = (max((f[i] for f in figures), default=0.0) for i in (0, 1))
+            took = attack(root, order[tally.tried], tally)
+        peak, slowest = max(peak, took[0]), max(slowest, took[1])
     done = f"{tally.tried} of {len(CASES)} stores"
-    tally.notes = [f"{done}; at most {peak / 2**20:.0f} MiB and {slowest:.1f} s"]
-    return tally
+    tally.notes.append(f"{done}; at most {peak >> 20} MiB and {slowest:.1f} s of CPU")

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ from cache.compaction import compact, drop_rows
 from cache.garbage import keys_wanted
 from cache.header import BLOCK
 from tests.torture.children import start
-from tests.torture.damage import put
 from tests.torture.faults import ERRORS
-from tests.torture.world import Tally, World
+from tests.torture.inline import without_threads
+from tests.torture.world import Budget, Tally, World, seeded
+from tests.torture.wounds import OF_ROWS, REGIONS, place, put
 
 WORLD = World(16, 40)
 _rows = st.sets(st.integers(0, WORLD.rows - 1), min_size=1, max_size=6)
-_damage = st.sampled_from(["flip", "cut", "zero", "grow", "empty"])
+_damage = st.sampled_from(["flip", "flip", "flip", "cut", "zero", "grow", "empty"])
 
 
 class Steps:
@@ -115,15 +115,21 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
             assert np.array_equal(self.store.read(WORLD.keys[numbers]), WORLD.features[numbers])
 
     @precondition(lambda self: self.shards)
-    @rule(data=st.data(), kind=_damage, at=st.integers(0, 2**30), bit=st.integers(0, 7))
-    def damage(self, data: Any, kind: str, at: int, bit: int) -> None:
+    @rule(
+        data=st.data(),
+        kind=_damage,
+        region=st.sampled_from([*OF_ROWS, *REGIONS]),
+        at=st.integers(0, 2**30),
+    )
+    def damage(self, data: Any, kind: str, region: str, at: int) -> None:
         name = data.draw(st.sampled_from(sorted(self.shards)))
-        path = self.folder / "shards" / name
-        content = bytearray(path.read_bytes())
-        at %= len(content)
+        path, rng = self.folder / "shards" / name, seeded(at)
+        before = path.read_bytes()
+        content = bytearray(before)
+        at = place(before, region, rng)
         page = at // BLOCK * BLOCK
         if kind == "flip":
-            content[at] ^= 1 << bit
+            content[at] ^= 1 << rng.randrange(8)
         elif kind == "cut":
             del content[at:]
         elif kind == "zero":
@@ -132,8 +138,8 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
             content += b"\0"
         else:
             content.clear()
-        if bytes(content) != path.read_bytes():
-            put(path, bytes(content), random.Random(at))
+        if bytes(content) != before:
+            put(path, bytes(content), rng)
             del self.shards[name]
             self.damaged[name] = path.lstat().st_ino
             self.unseen = True
@@ -207,10 +213,9 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
         assert self.kept >= at_least
 
 
-def run(seconds: float, run_seed: int) -> Tally:
-    """Drive the machine until the time is over or it fails; a failure is told with its steps."""
-    tally = Tally("model")
-    end, number = time.monotonic() + seconds, 0
+def run(tally: Tally, budget: Budget, run_seed: int) -> None:
+    """Drive machines as long as there is a budget; a failure is told with its steps."""
+    number, before = 0, Steps.taken
     quiet = settings(
         max_examples=5,
         stateful_step_count=30,
@@ -220,18 +225,17 @@ def run(seconds: float, run_seed: int) -> Tally:
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
-    before = Steps.taken
-    while number == 0 or time.monotonic() < end:
-        machine = seed(run_seed * 1000 + number)(
-            type("Machine", (StoreAgainstDictionary,), {})  # a class remembers its seed
-        )
-        try:
-            run_state_machine_as_test(machine, settings=quiet)
-        except Exception as error:
-            notes = "\n".join(getattr(error, "__notes__", []))
-            tally.tell(f"seed {run_seed}: {error!r}\n{notes}", unhealed=1)
-            break
-        number += 1
-        tally.tried += 5
+    with without_threads():
+        while number == 0 or budget.allows(number):
+            machine = seed(run_seed * 1000 + number)(
+                type("Machine", (StoreAgainstDictionary,), {})  # a class remembers its seed
+            )
+            tally.tried += quiet.max_examples
+            try:
+                run_state_machine_as_test(machine, settings=quiet)
+            except Exception as error:
+                notes = "\n".join(getattr(error, "__notes__", []))
+                tally.tell(f"seed {run_seed}, {number}: {error!r}\n{notes}", unhealed=1)
+                break
+            number += 1
     tally.states = Steps.taken - before
-    return tally

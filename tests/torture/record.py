@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Recorder:
         self.memories: dict[bytes, dict[str, int]] = {}
         self.before: Callable[[int], None] | None = None
         self.calls = 0
+        self._uuids = 0
         self._hard_links = hard_links
         self._numbers: dict[int, int] = {}  # by real inode
         self._opened: dict[int, str] = {}
@@ -90,9 +92,13 @@ class Recorder:
             (os, name): getattr(self, f"_{name}")
             for name in (
                 *("open", "close", "pwrite", "ftruncate", "fsync", "link", "rename", "replace"),
-                *("unlink", "mkdir"),
+                *("unlink", "mkdir", "rmdir"),
             )
-        } | {(io, "open"): self._io_open, (fcntl, "flock"): self._flock}
+        } | {
+            (io, "open"): self._io_open,
+            (fcntl, "flock"): self._flock,
+            (uuid, "uuid4"): self._uuid4,
+        }
         self.real = {(module, name): getattr(module, name) for module, name in wrappers}
         for (module, name), wrapper in wrappers.items():
             setattr(module, name, wrapper)
@@ -191,6 +197,17 @@ class Recorder:
         name = self._inside(path)
         if name is not None:
             self.ops.append(Op("name", name, -1))
+
+    def _rmdir(self, path: Any, **options: Any) -> None:
+        self._do("rmdir", path, **options)
+        name = self._inside(path)
+        if name is not None:
+            self.ops.append(Op("name", name, None))
+
+    def _uuid4(self) -> uuid.UUID:
+        """Return one that is the same each time: names decide in which order states come."""
+        self._uuids += 1
+        return uuid.UUID(int=self._uuids << 64, version=4)
 
     def _io_open(self, path: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
         file = self.real[io, "open"](path, mode, *args, **options)

@@ -7,40 +7,52 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cache import CacheError, FeatureStore, MissingRows, RecipeError, atomic, index, integrity
+from cache import (
+    CacheError,
+    FeatureStore,
+    MissingRows,
+    RecipeError,
+    atomic,
+    index,
+    integrity,
+    rewrite,
+)
 from cache.atomic import commit
 from cache.header import BLOCK, parse
-from cache.shard import State
+from cache.shard import Block, State
 from tests.torture import crash
+from tests.torture.__main__ import table, torture
+from tests.torture.faults import WORKS, Bench
 from tests.torture.hostile import Host, deep_field
-from tests.torture.world import Tally, World, scratch
+from tests.torture.inline import Inline, without_threads
+from tests.torture.world import Budget, Tally, World, scratch, seeded
+from tests.torture.wounds import REGIONS, flipped, regions
 
-WORLD = World(12, 300)
-SECONDS = {
-    "kill": 2,
-    "crash": 3,
-    "faults": 2,
-    "damage": 2,
-    "hostile": 1,
+WORLD = World(crash.ROWS, 300)
+CASES = {
+    "kill": 6,
+    "crash": 8,
+    "faults": 250,
+    "damage": 100,
+    "hostile": 99,
     "at_once": 1,
     "model": 2,
 }
 
 
-@pytest.mark.parametrize("kind", SECONDS)
+@pytest.mark.parametrize("kind", CASES)
 def test_no_fault_loses_or_falsifies_a_row(kind):
     # In a process of its own: it forks, which one with threads must not.
-    # The same faults each time; `make torture` is where others are looked for.
+    # The same cases each time; `make torture` is where others are looked for.
     command = [sys.executable, "-m", "tests.torture", "--only", kind, "--json", "--seed", "1"]
     found = subprocess.run(
-        [*command, "--minutes", str(SECONDS[kind] / 60)],
+        [*command, "--cases", str(CASES[kind])],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -75,14 +87,11 @@ def fail(monkeypatch, call, numbers, concerns=lambda *_: True):
 def states_at_the_end(scene):
     tally = Tally("crash")
     with scratch() as root:
-        recorder, kept = crash.record(scene, WORLD, root / "real" / "root")
-        how = {"what": scene.name, "end": time.monotonic() + 20, "first": len(recorder.ops)}
-        how["enough"] = 1
-        crash.judge_states(recorder, kept, WORLD, root / "state", tally, **how)
+        found = crash.record(scene, WORLD, root / "real" / "root", seed=1)
+        last = len(found.recorder.ops)
+        found.judge_states([(last, n) for n in range(1000)], WORLD, root / "state", tally)
+    assert tally.states
     return tally
-
-
-BY_NAME = {scene.name: scene for scene in crash.SCENES}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ BY_NAME = {scene.name: scene for scene in crash.SCENES}
 )
 def test_the_states_tell_where_a_sync_is_missing(monkeypatch, scene, module, call):
     monkeypatch.setattr(module, call, lambda _: None)
-    tally = states_at_the_end(BY_NAME[scene])
+    tally = states_at_the_end(crash.BY_NAME[scene])
     assert tally.lost + tally.misread > 0
 
 
@@ -104,7 +113,77 @@ def test_the_states_tell_where_a_file_is_not_synced(monkeypatch):
     monkeypatch.setattr(
         crash.Disk, "apply", lambda disk, op: None if op.kind == "sync" else apply(disk, op)
     )
-    assert states_at_the_end(BY_NAME["append"]).lost > 0
+    assert states_at_the_end(crash.BY_NAME["append"]).lost > 0
+
+
+def test_the_states_tell_where_damage_is_copied(monkeypatch):
+    """Two good shards are merged, and with them a damaged one, under fresh digests."""
+    monkeypatch.setattr(rewrite, "problem_of", lambda _: None)
+    monkeypatch.setattr(rewrite, "_piece", unchecked)
+    assert states_at_the_end(crash.BY_NAME["compact with a damaged shard"]).misread > 0
+
+
+def unchecked(shard, part, features, crcs, mask):
+    return Block(shard.keys[part][mask], shard.views[part][mask], features[mask])
+
+
+@pytest.fixture
+def faults_of_fsync():
+    """Inject each error of each fsync into some work, and return what came of it."""
+    with scratch() as root, without_threads():
+        bench = Bench(root)
+
+        def inject(name):
+            tally = Tally("faults")
+            (work,) = (work for work in WORKS if work.name == name)
+            for fault in bench.faults(work):
+                if fault[0] == "fsync":
+                    bench.inject(work, fault, tally)
+            assert tally.tried > 10
+            return tally
+
+        yield inject
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["append", "append over damage", "append what was copied in", "check what was copied in"],
+)
+def test_an_fsync_that_failed_is_not_taken_for_done_when_tried_again(faults_of_fsync, work):
+    tally = faults_of_fsync(work)
+    assert not tally.failures, tally.told
+
+
+def test_an_error_of_fsync_that_nobody_looks_at_is_noticed(faults_of_fsync, monkeypatch):
+    def swallow(pool, call, *args):
+        future = real(pool, call, *args)
+        return future if future.exception() is None else real(pool, lambda: None)
+
+    real = Inline.submit
+    monkeypatch.setattr(Inline, "submit", swallow)
+    assert faults_of_fsync("append").lost > 0
+
+
+def test_an_error_of_the_torture_itself_is_in_the_table(monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(crash, "run", fails)
+    tally = torture("crash", Budget(cases=1), 1)
+    assert tally.broken == 1
+    assert "ZeroDivisionError" in tally.told[0]
+    assert table([tally]).splitlines()[1].split() == ["crash", *"000000", "1"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_damage_lies_in_its_region(store, region):
+    path = next((store.folder / "shards").iterdir())
+    before = path.read_bytes()
+    parts = regions(parse(before[:BLOCK]))[region]
+    for n in range(20):
+        after = flipped(before, region, seeded(n))
+        (at,) = np.flatnonzero(np.frombuffer(before, "u1") != np.frombuffer(after, "u1"))
+        assert any(low <= at < high for low, high in parts)
 
 
 def test_a_passing_error_of_the_disk_moves_no_good_shard(store, monkeypatch):
@@ -194,7 +273,9 @@ def test_a_repair_that_is_killed_takes_no_shard_that_came_meanwhile(store, monke
     writer.join()
     assert finding.moved_to is not None
     assert bad.exists()
-    assert np.array_equal(FeatureStore.at(store.folder).read(WORLD.keys[8:]), WORLD.features[8:])
+    assert np.array_equal(
+        FeatureStore.at(store.folder).read(WORLD.keys[8:12]), WORLD.features[8:12]
+    )
 
 
 def test_a_bad_shard_that_others_move_first_is_not_in_the_way_of_a_commit(store, monkeypatch):

@@ -7,9 +7,12 @@ any time knows what the store must answer.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +48,8 @@ class Tally:
         Rows reported as kept that are missing; rows that were read and are not the truth.
     unhealed, unclear
         Stores that the next run did not make whole; errors that were no CacheError.
+    broken
+        Errors of the torture itself: what it should have tried and did not.
     told
         Text of what went wrong, with what is needed to do it again.
     notes
@@ -58,12 +63,13 @@ class Tally:
     misread: int = 0
     unhealed: int = 0
     unclear: int = 0
+    broken: int = 0
     told: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> int:
-        return self.lost + self.misread + self.unhealed + self.unclear
+        return self.lost + self.misread + self.unhealed + self.unclear + self.broken
 
     def tell(self, what: str, **counts: int) -> None:
         """Count a failure and remember the first few in words."""
@@ -73,11 +79,33 @@ class Tally:
         if sum(text.endswith(f"{counts}") for text in self.told) < 10:
             self.told.append(text)
 
-    def add(self, other: Tally) -> None:
-        for name in ("tried", "states", "lost", "misread", "unhealed", "unclear"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.told += other.told
-        self.notes += other.notes
+
+@dataclass(slots=True)
+class Budget:
+    """How much of one kind of fault to try: so many cases, or what fits in so many seconds.
+
+    A fixed number of cases is the same ones each time, however fast or busy the machine is.
+    """
+
+    cases: int | None = None
+    seconds: float = math.inf
+    end: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.end = time.monotonic() + self.seconds
+
+    def allows(self, done: int) -> bool:
+        """Whether there is another case after ``done`` of them."""
+        return done < self.cases if self.cases is not None else time.monotonic() < self.end
+
+    def part(self, share: float) -> Budget:
+        """Return a budget of a part of the seconds; a number of cases stays what it is."""
+        return Budget(self.cases, self.seconds * share)
+
+
+def seeded(*names: object) -> random.Random:
+    """Return random numbers that follow from a seed and a name, and from nothing else."""
+    return random.Random(" ".join(map(str, names)))
 
 
 @dataclass(frozen=True, eq=False)
