@@ -111,7 +111,7 @@ def assemble_demo(config: BackboneConfig, observe: Observer) -> Assembly:
 
 def provenance() -> dict[str, str]:
     """Versions and machine that rows were made with: recorded beside them, never part of a key."""
-    names = ("headstart", "tensorflow", "keras", "numpy", "pillow", "h5py")
+    names = ("headstart", "tensorflow", "keras", "numpy", "pillow", "simplejpeg", "h5py")
     return {name: version(name) for name in names} | {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +108,20 @@ class ImageFacts:
         return cls(width, height, mode, form, values["pixels"].tobytes(), *hashes)
 
 
-def facts_of(image: Image.Image, mode: str, form: str) -> ImageFacts:
-    """Compute the facts of an upright RGB image that was stored in ``mode`` and format ``form``."""
+def facts_of(
+    image: Image.Image, mode: str, form: str, rows: npt.NDArray[np.uint8] | None = None
+) -> ImageFacts:
+    """Compute the facts of an upright RGB image.
+
+    Parameters
+    ----------
+    image
+        Mode RGB.
+    mode, form
+        The mode and format that it was stored in.
+    rows
+        Its pixels, uint8 (height, width, 3), where they are at hand: saves a copy.
+    """
     grey = _reduced_grey(image)
     small = _small(grey)
     phash = _dct_hash(small)
@@ -118,24 +131,29 @@ def facts_of(image: Image.Image, mode: str, form: str) -> ImageFacts:
         height=image.height,
         mode=mode[:8],
         format=form,
-        pixels=_digest(image),
+        pixels=_digest(image, rows),
         dhash=_difference_hash(small),
         phash=phash,
         trimmed=phash if trimmed is grey else _dct_hash(_small(trimmed)),
     )
 
 
-def _digest(image: Image.Image) -> bytes:
-    # Band by band, so that an image of a gigabyte is not copied whole.
+def _digest(image: Image.Image, rows: npt.NDArray[np.uint8] | None) -> bytes:
     digest = hashlib.sha256(struct.pack("<II", *image.size))
+    for band in _bands(image) if rows is None else (rows.data,):
+        digest.update(band)
+    return digest.digest()
+
+
+def _bands(image: Image.Image) -> Iterator[bytes]:
+    """Yield an image's rows in pieces, so that one of a gigabyte is not copied whole."""
     rows = max(1, _BAND_BYTES // (3 * image.width))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         # Not cropped where it is whole: Pillow warns of crops of a hundred million pixels.
         whole = rows >= image.height
         band = image if whole else image.crop((0, top, image.width, bottom))
-        digest.update(band.tobytes())
-    return digest.digest()
+        yield band.tobytes()
 
 
 def _reduced_grey(image: Image.Image) -> Image.Image:
