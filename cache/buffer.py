@@ -1,16 +1,22 @@
-"""Collect rows until they are worth a shard of their own."""
+"""Collect rows until they are worth a shard of their own, and commit them beside the work."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cache.errors import CacheError
 from cache.store import FeatureStore
+
+_Rows: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint32]]  # keys, features, views
 
 
 def _nobody(rows: int, nbytes: int) -> None:
@@ -18,7 +24,10 @@ def _nobody(rows: int, nbytes: int) -> None:
 
 
 class RowBuffer:
-    """Rows on their way to a store, committed by size or by age.
+    """Rows on their way to a store, committed by size or by age in a thread of the buffer's own.
+
+    Whoever adds rows waits for a commit only where as many are waiting again as are due at once:
+    no more than two lots are ever in memory. To be used by one thread at a time.
 
     As a context manager it commits what is left on the way out, also when an exception (Ctrl-C is
     one) is that way: what was added is lost only if the process is killed or the disk fails.
@@ -33,7 +42,8 @@ class RowBuffer:
     clock
         Seconds that never go back.
     on_commit
-        Called with the number of rows and their bytes of features after each commit.
+        Called with the number of rows and their bytes of features once they are durable, by the
+        thread that uses the buffer, in its next call.
     """
 
     def __init__(
@@ -49,8 +59,10 @@ class RowBuffer:
         self._max_seconds = max_seconds
         self._clock = clock
         self._on_commit = on_commit
-        self._waiting: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint32]]] = []
+        self._waiting: list[_Rows] = []
         self._since = 0.0
+        self._sent: tuple[_Rows, Future[Path]] | None = None
+        self._thread = ThreadPoolExecutor(1, "commit")
 
     def __enter__(self) -> Self:
         return self
@@ -61,20 +73,23 @@ class RowBuffer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown(wait=False)
 
     @property
     def rows(self) -> int:
-        """Rows that are not committed yet."""
-        return sum(len(keys) for keys, _, _ in self._waiting)
+        """Rows that are not known to be committed yet."""
+        return sum(len(keys) for keys, _, _ in self._uncommitted())
 
     @property
     def nbytes(self) -> int:
-        """Bytes of features that are not committed yet."""
-        return sum(features.nbytes for _, features, _ in self._waiting)
+        """Bytes of features that are not known to be committed yet."""
+        return sum(features.nbytes for _, features, _ in self._uncommitted())
 
     def add(self, keys: ArrayLike, features: ArrayLike, views: ArrayLike | None = None) -> None:
-        """Take rows (copied); commit if that is due.
+        """Take rows (copied); have them committed if that is due.
 
         Parameters
         ----------
@@ -85,7 +100,8 @@ class RowBuffer:
         Raises
         ------
         CacheError
-            A commit failed; the rows are still here, and `flush` may be called again.
+            A commit failed, this one or the one before; the rows are still here, and `flush` may be
+            called again.
         """
         keys = np.array(keys)
         if len(keys):
@@ -93,25 +109,54 @@ class RowBuffer:
                 self._since = self._clock()
             numbers = np.zeros(len(keys), np.uint32) if views is None else np.array(views)
             self._waiting.append((keys, np.array(features), numbers))
-        if self._waiting and (
-            self.nbytes >= self._max_bytes or self._clock() - self._since >= self._max_seconds
-        ):
-            self.flush()
+        due = self._due()
+        if due or (self._sent is not None and self._sent[1].done()):
+            self._settle()
+        if due:
+            self._send()
 
     def flush(self) -> None:
-        """Commit what is waiting, as one shard.
+        """Commit what is waiting, as one shard, and wait for all commits.
 
         Raises
         ------
         CacheError
-            The commit failed; the rows are still here.
+            A commit failed; the rows are still here.
         """
+        with contextlib.suppress(CacheError):  # what could not be kept is tried again right here
+            self._settle()
+        self._send()
+        self._settle()
+
+    def _uncommitted(self) -> list[_Rows]:
+        return [*self._waiting, *([] if self._sent is None else [self._sent[0]])]
+
+    def _due(self) -> bool:
         if not self._waiting:
+            return False
+        if sum(features.nbytes for _, features, _ in self._waiting) >= self._max_bytes:
+            return True
+        # What is merely old does not wait for the commit before it: that would stop the work.
+        return self._sent is None and self._clock() - self._since >= self._max_seconds
+
+    def _send(self) -> None:
+        """Let the thread commit what is waiting."""
+        if self._waiting:
+            keys, features, views = map(np.concatenate, zip(*self._waiting, strict=True))
+            rows = (keys, features, views)
+            self._sent = rows, self._thread.submit(self._store.append, *rows)
+            # Interrupted before this line, the same rows are committed again: the same shard.
+            self._waiting = []
+
+    def _settle(self) -> None:
+        """Wait for the commit under way; where it failed, its rows are waiting again."""
+        if self._sent is None:
             return
-        keys, features, views = (
-            np.concatenate(parts) for parts in zip(*self._waiting, strict=True)
-        )
-        self._store.append(keys, features, views)
-        # Interrupted before this line, the same rows are committed again: the same shard.
-        self._waiting = []
-        self._on_commit(len(keys), features.nbytes)
+        rows, commit = self._sent
+        error = commit.exception()
+        if error is not None:
+            self._waiting = [rows, *self._waiting]
+            self._sent = None
+            raise error
+        self._sent = None
+        self._on_commit(len(rows[0]), rows[1].nbytes)
