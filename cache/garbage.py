@@ -38,7 +38,7 @@ _TEMPORARY = re.compile(r"(?P<host>[A-Za-z0-9._]{1,64})-(?P<pid>[1-9][0-9]{0,9})
 # What a row takes besides its features: key, view and crc.
 _BESIDES = 40
 # Names in a store's folder besides those of its parts.
-_OURS = re.compile(r"recipe\.json|checked\.json|rejects\.jsonl|\.rejects-[0-9a-f]{32}|\w+\.lock")
+_OURS = re.compile(r"recipe\.json|checked\.json|rejects\.jsonl|\.rejects-[0-9a-f]{32}|[\w-]+\.lock")
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,10 +74,12 @@ def command() -> None:
 @command.command()
 @click.argument("data")
 @options.features_options
+@options.shard
 def features(as_json: bool, **flags: Any) -> None:
     """Stage one: run the backbone over DATA once and keep its features.
 
-    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits.
+    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits. Several
+    backbones, sizes, layers and poolings (between commas) are made in one pass over the images.
     """
     from pipeline.report.progress import ProgressReport
     from pipeline.report.stage_one import features_json, features_text

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pipeline.workshard import WorkShard
+
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]
 
 DEFAULT_BACKBONE = "resnet50"
@@ -28,10 +30,12 @@ class BackboneConfig:
         Seed of random weights; without them it changes no feature.
     size
         Side of the square input in pixels; None takes the backbone's own.
-    resize, pooling
-        How an image becomes a square, and a feature map a row.
+    resize, layer, pooling
+        How an image becomes a square, of which layer the feature map is (``"top"``: of the last),
+        and how it becomes a row.
     batch_size
-        Images that go through the network at once; changes no feature beyond rounding.
+        Images that go through the network at once; changes no feature beyond rounding. None takes
+        what is fast and fits into memory.
     """
 
     backbone: str | None = None
@@ -39,8 +43,9 @@ class BackboneConfig:
     seed: int = 0
     size: int | None = None
     resize: str = "stretch"
+    layer: str = "top"
     pooling: str = "avg"
-    batch_size: int = 32
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +54,24 @@ class FeaturesConfig:
 
     Attributes
     ----------
+    backbone, also
+        The network, and more of them (or other sizes, layers, poolings) whose features are made in
+        the same pass over the images.
     strict
         Whether an image that cannot be used is an error.
     commit_seconds
         Rows are made durable at the latest after so many seconds: what a kill may cost.
+    shard
+        The part of the images to work on; None for all.
     """
 
     data: str = DEMO
     out: Path = Path("runs")
     backbone: BackboneConfig = BackboneConfig()
+    also: tuple[BackboneConfig, ...] = ()
     strict: bool = False
     commit_seconds: float = 30.0
+    shard: WorkShard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +116,7 @@ class PredictConfig:
     head: Path
     images: tuple[Path, ...]
     weights: str | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
 
 
 def usable_cores() -> int:

@@ -17,7 +17,7 @@ from pipeline.config import FeaturesConfig
 from pipeline.dataset import Dataset
 from pipeline.events import Observer
 from pipeline.roles import HOLDOUT_FRACTION, holdout_split
-from pipeline.stage_one import Features, find_dataset, make_features
+from pipeline.stage_one import Features, find_dataset, make_features, require_one
 
 OWN_SPLIT = "the data set's own"
 _NO_SPLIT: Mapping[str, str] = MappingProxyType({})
@@ -61,6 +61,7 @@ def export_rows(config: FeaturesConfig, file: Path, observe: Observer) -> Export
         Another suffix than ``.h5``, ``.hdf5``, ``.npz`` and ``.parquet``, a library that is
         missing, or the file cannot be written.
     """
+    require_one(config, "export-h5")
     check_suffix(file)  # before hours of computing
     made = make_features(config, find_dataset(config), observe)
     columns = _columns(made, config.backbone.seed)

@@ -1,26 +1,44 @@
-"""Plan the missing rows, run the backbone over them, append: the heart of stage one."""
+"""Plan the missing rows, run the backbones over them, append: the heart of stage one."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cache import FeatureStore, RowBuffer
 from pipeline.config import usable_cores
-from pipeline.engines.base import Engine
-from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer, RowsKept, ignore
-from pipeline.images.batches import DecodedBatch, Source, decoded_batches
-from pipeline.images.decode import Resize, Undecodable
+from pipeline.events import ExtractionPlanned, Observer, RowsKept, ignore
+from pipeline.images.batches import Source, decoded_batches
+from pipeline.images.formats import Undecodable
 from pipeline.images.hashing import distinct
+from pipeline.lanes import Lane, Lanes, Network
+from pipeline.sink import Sink
+from pipeline.worklock import sole_worker
+from pipeline.workshard import WorkShard
 
-WORK_LOCK = "work.lock"
-"""File in a store's folder that is locked by whoever fills the store."""
+_WAITING_BYTES = 64 << 20  # of all stores together; as much again may be on its way to the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of one store.
+
+    Attributes
+    ----------
+    new, reused
+        Rows computed now, and rows that were in the store already; one a distinct image.
+    unfit
+        Positions among the sources of those whose features were not finite numbers.
+    """
+
+    new: int
+    reused: int
+    unfit: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +48,19 @@ class Extraction:
     Attributes
     ----------
     new, reused
-        Rows computed now, and rows that were in the store already; one a distinct image.
+        Distinct images of which a row was computed now, and those that lacked none.
+    stores
+        The same for each store, in the order of the job's networks and their outputs.
     failures
-        ``(position among the sources, error)`` of those that gave no row.
+        ``(position among the sources, error)`` of those that lack a row still.
     startup, seconds
-        Seconds until the network was ready, and from then until the last shard was committed.
+        Seconds that it took to build the networks, and all others until the last shard was
+        committed.
     """
 
     new: int
     reused: int
+    stores: tuple[Filled, ...]
     failures: tuple[tuple[int, Undecodable], ...]
     startup: float
     seconds: float
@@ -54,40 +76,41 @@ class Job:
         The images, as files or as bytes.
     keys
         uint8 ``(n, 32)``, the SHA-256 of each source's bytes; equal keys are one image.
-    store, facts
-        Where features, and the facts that decoding tells, are kept.
-    resize
-        From an image to the network's input.
-    make_engine
-        Called once, when the first batch is decoded: where nothing that is missing can be decoded,
-        no network is ever built.
-    batch_size
-        Images that go through the engine at once.
+    networks
+        What the images go through, and the stores of that. An image is decoded once for all.
+    facts
+        Where the facts that decoding tells are kept.
     observe
         Told what happens; what was told as ``RowsKept`` survives any later failure.
     commit_seconds
         Rows are committed at the latest after so many seconds, and at 64 MiB.
+    shard
+        The part of a larger work that the sources are; None if they are all of it.
     """
 
     sources: Sequence[Source]
     keys: NDArray[np.uint8]
-    store: FeatureStore
+    networks: tuple[Network, ...]
     facts: FeatureStore
-    resize: Resize
-    make_engine: Callable[[], Engine]
-    batch_size: int
     observe: Observer = ignore
     commit_seconds: float = 30.0
+    shard: WorkShard | None = None
+
+    @property
+    def stores(self) -> tuple[FeatureStore, ...]:
+        """The stores of all networks, one after the other."""
+        return tuple(store for network in self.networks for store in network.stores)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Positions of the sources to decode, and which of them lack their features or their facts."""
+    """Positions of the n sources to decode; which of them lack a row of each store, or facts."""
 
     positions: NDArray[np.int64]
-    features: NDArray[np.bool_]
+    features: NDArray[np.bool_]  # (n, stores)
     facts: NDArray[np.bool_]
-    reused: int
+    reused: tuple[int, ...]  # by store
+    whole: int  # distinct images that lack no row of any store
 
 
 def extract(job: Job) -> Extraction:
@@ -100,88 +123,96 @@ def extract(job: Job) -> Extraction:
     """
     plan = _plan(job)
     if not len(plan.positions):
-        job.observe(ExtractionPlanned(new=0, reused=plan.reused))
-        return Extraction(0, plan.reused, (), 0.0, 0.0)
-    with _sole_worker(job):
-        job.store.refresh()
-        job.facts.refresh()
+        job.observe(ExtractionPlanned(new=0, reused=plan.whole))
+        return Extraction(0, plan.whole, tuple(Filled(0, n, ()) for n in plan.reused), (), 0.0, 0.0)
+    lacking = np.flatnonzero(plan.features.any(axis=0))
+    folders = [job.stores[i].folder for i in lacking]
+    with sole_worker(folders or [job.facts.folder], job.shard, job.observe):
+        for store in (*job.stores, job.facts):
+            store.refresh()
         plan = _plan(job)
-        job.observe(ExtractionPlanned(new=len(plan.positions), reused=plan.reused))
-        batches = decoded_batches(
-            [job.sources[i] for i in plan.positions],
-            [job.keys[i].tobytes() for i in plan.positions],
-            job.resize,
-            batch_size=job.batch_size,
-            workers=usable_cores(),
-        )
-        with contextlib.closing(batches):
-            return _run(job, plan, batches)
+        job.observe(ExtractionPlanned(new=len(plan.positions), reused=plan.whole))
+        return _run(job, plan)
 
 
 def _plan(job: Job) -> _Plan:
     first, _ = distinct(job.keys)
     keys = job.keys[first]
-    features, facts = (_mask(store.missing(keys), len(keys)) for store in (job.store, job.facts))
-    todo = features | facts
-    return _Plan(first[todo], features[todo], facts[todo], len(keys) - int(features.sum()))
+    features = np.stack([_lacks(store, keys) for store in job.stores], axis=1)
+    facts = _lacks(job.facts, keys)
+    lacking = features.any(axis=1)
+    todo = lacking | facts
+    reused = tuple((~features).sum(axis=0).tolist())
+    return _Plan(first[todo], features[todo], facts[todo], reused, int((~lacking).sum()))
 
 
-def _mask(positions: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    mask = np.zeros(n, bool)
-    mask[positions] = True
+def _lacks(store: FeatureStore, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    mask = np.zeros(len(keys), bool)
+    mask[store.missing(keys)] = True
     return mask
 
 
-def _run(job: Job, plan: _Plan, batches: Iterator[DecodedBatch]) -> Extraction:
-    engine: Engine | None = None
-    failures: list[tuple[int, Undecodable]] = []
-    new = 0
-    began = ready = time.monotonic()
+def _run(job: Job, plan: _Plan) -> Extraction:
+    began = time.monotonic()
+    keys = job.keys[plan.positions]
+    with contextlib.ExitStack() as stack:
+        # Left in reverse order, also by Ctrl-C: the networks stop, each buffer commits what it has.
+        buffers, fact_rows = _buffers(job, stack)
+        sink = Sink(keys, plan.features, plan.facts, buffers, fact_rows, job.observe)
+        lanes = _lanes(job, plan, sink)
+        running = stack.enter_context(Lanes(lanes))
+        # Facts alone need no input of a network, but decoding ends with one.
+        resizes = running.resizes or (job.networks[0].resize,)
+        batches = decoded_batches(
+            [job.sources[i] for i in plan.positions],
+            keys,
+            resizes,
+            batch_size=max(network.batch_size for network in job.networks),
+            workers=usable_cores(),
+        )
+        for batch in stack.enter_context(contextlib.closing(batches)):
+            sink.decoded(batch)
+            running.take(batch)
+        running.finish()
+    startup = sum(lane.building for lane in lanes)
+    return _told(plan, sink, startup, time.monotonic() - began - startup)
+
+
+def _told(plan: _Plan, sink: Sink, startup: float, seconds: float) -> Extraction:
+    positions = plan.positions.tolist()
+    stores = zip(sink.new, plan.reused, sink.unfit, strict=True)
+    return Extraction(
+        new=int(sink.computed.sum()),
+        reused=plan.whole,
+        stores=tuple(Filled(n, r, tuple(positions[i] for i in unfit)) for n, r, unfit in stores),
+        failures=tuple((positions[i], error) for i, error in sorted(sink.failures.items())),
+        startup=startup,
+        seconds=seconds,
+    )
+
+
+def _buffers(job: Job, stack: contextlib.ExitStack) -> tuple[list[RowBuffer], RowBuffer]:
+    """Open a buffer for each store, and one for facts."""
 
     def kept(rows: int, nbytes: int) -> None:
         job.observe(RowsKept(rows, nbytes))
 
-    # Left in reverse order, also by Ctrl-C: each buffer commits what it holds.
-    with (
-        RowBuffer(job.facts, max_seconds=job.commit_seconds) as fact_rows,
-        RowBuffer(job.store, max_seconds=job.commit_seconds, on_commit=kept) as feature_rows,
-    ):
-        for batch in batches:
-            failures += [(int(plan.positions[i]), error) for i, error in batch.failures]
-            here = np.asarray(batch.positions, np.int64)
-            keys = job.keys[plan.positions[here]]
-            lacking = plan.features[here]
-            if lacking.any():
-                if engine is None:
-                    engine = job.make_engine()
-                    ready = time.monotonic()
-                (rows,) = engine(batch.pixels()[lacking])
-                finite = np.isfinite(rows).all(axis=1)
-                failures += [
-                    (int(i), Undecodable("its features are not finite numbers"))
-                    for i in plan.positions[here][lacking][~finite]
-                ]
-                if finite.any():
-                    feature_rows.add(keys[lacking][finite], rows[finite])
-                new += int(finite.sum())
-            lacking = plan.facts[here]
-            if lacking.any():
-                facts = np.stack([image.facts.pack() for image in batch.images])
-                fact_rows.add(keys[lacking], facts[lacking])
-            job.observe(BatchDone(images=len(here), rejected=len(batch.failures)))
-    return Extraction(new, plan.reused, tuple(failures), ready - began, time.monotonic() - ready)
+    seconds, share = job.commit_seconds, _WAITING_BYTES // len(job.stores)
+    facts = stack.enter_context(RowBuffer(job.facts, max_seconds=seconds))
+    features = [RowBuffer(store, share, seconds, on_commit=kept) for store in job.stores]
+    return [stack.enter_context(buffer) for buffer in features], facts
 
 
-@contextlib.contextmanager
-def _sole_worker(job: Job) -> Iterator[None]:
-    """Keep a second run from computing the same rows; the store itself needs no lock."""
-    lock = FileLock(job.store.folder / WORK_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        job.observe(Notice("another run is filling this store; waiting for it to finish"))
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _lanes(job: Job, plan: _Plan, sink: Sink) -> list[Lane]:
+    """Make a lane for each network that an image lacks a row of."""
+    lanes, first = [], 0
+    for network in job.networks:
+        lacking = plan.features[:, first : first + len(network.stores)]
+        wanted = np.logical_or.reduce(lacking, axis=1)
+        if wanted.any():
+            needed = np.flatnonzero(lacking.any(axis=0)).tolist()
+            deliver = sink.receiver([first + i for i in needed], wanted)
+            outputs = [network.outputs[i] for i in needed]
+            lanes.append(Lane(network, outputs, wanted, deliver))
+        first += len(network.stores)
+    return lanes

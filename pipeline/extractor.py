@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from cache import FileIndex
 from pipeline.assemble import Assembly, assemble
 from pipeline.config import DEFAULT_BACKBONE, BackboneConfig
+from pipeline.engines.base import Output
 from pipeline.engines.pooling import dims_of
 from pipeline.errors import UsageError
 from pipeline.extract import Job, extract
@@ -25,6 +26,7 @@ from pipeline.images.colour import to_rgb
 from pipeline.images.formats import Undecodable
 from pipeline.images.hashing import hash_files
 from pipeline.images.rejects import Reject
+from pipeline.lanes import Network
 
 if TYPE_CHECKING:
     from pipeline.engines.base import Engine
@@ -58,7 +60,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         size: int | None = None,
         resize: str = "stretch",
         pooling: str = "avg",
-        batch_size: int = 32,
+        batch_size: int | None = None,
         out: str | os.PathLike[str] = "runs",
     ) -> None:
         self.backbone = backbone
@@ -109,11 +111,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             Job(
                 sources=sources,
                 keys=keys,
-                store=store,
+                networks=(
+                    Network(
+                        outputs=(Output(assembly.recipe.layer, self.pooling),),
+                        stores=(store,),
+                        resize=assembly.resize,
+                        make_engine=lambda outputs: self._engine_of(assembly),
+                        batch_size=assembly.batch_size,
+                    ),
+                ),
                 facts=facts,
-                resize=assembly.resize,
-                make_engine=self._engine_of(assembly),
-                batch_size=self.batch_size,
             )
         )
         if done.failures:
@@ -131,7 +138,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         assembly = self._assembly()
         known = dims_of(assembly.backbone, self.pooling) or assembly.stores(Path(self.out))[0].dims
-        return known or self._engine_of(assembly)().dims[0]
+        return known or self._engine_of(assembly).dims[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether `fit` was called."""
@@ -157,15 +164,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             )
         )  # fmt: skip
 
-    def _engine_of(self, assembly: Assembly) -> Any:
-        def engine() -> Engine:
-            wanted = (assembly.recipe.digest, self.batch_size)
-            built = getattr(self, "_built", None)
-            if built is None or built[0] != wanted:
-                self._built = built = (wanted, assembly.engine())
-            return built[1]
-
-        return engine
+    def _engine_of(self, assembly: Assembly) -> Engine:
+        """Return the network, built only where it is not the one built last."""
+        wanted = (assembly.recipe.digest, assembly.batch_size)
+        built = getattr(self, "_built", None)
+        if built is None or built[0] != wanted:
+            self._built = built = (wanted, assembly.engine())
+        return built[1]
 
     def _sources(self, X: Any) -> tuple[list[Source], NDArray[np.uint8]]:
         """Return each image as a file or as bytes, with its key."""

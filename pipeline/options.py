@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
+from pipeline.workshard import WorkShard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,23 +36,59 @@ out = _option("--out", "Folder that everything is written to.", type=PATH, defau
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
+shard = _option(
+    "--shard",
+    "Work on part I of N alone, such as 1/4, for machines that share the folder of --out.",
+    metavar="I/N",
+    callback=lambda _, __, text: None if text is None else WorkShard.parse(text),
+)
 strict = click.option(
     "--strict", is_flag=True, help="Exit with 2 where an image could not be used."
 )
+
+
+def _count_or_auto(text: str) -> int | None:
+    return None if text == "auto" else COUNT(text)
+
+
 batch_size = _option(
-    "--batch-size", "Images that go through the network at once.", type=COUNT, default=32
+    "--batch-size",
+    "Images that go through the network at once; auto: what is fast and fits into memory.",
+    type=_count_or_auto,
+    metavar="auto|N",
+    default="auto",
 )
+
+
+def _several(each: Any) -> Callable[[str], tuple[Any, ...]]:
+    """Make a type of options: values of the type `each` between commas, a tuple of them."""
+
+    def several(text: str) -> tuple[Any, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        if not all(parts):
+            raise click.BadParameter(f"{text!r} has an empty place between its commas")
+        return tuple(each(part) for part in parts)
+
+    return several
+
 
 backbone_options = _all(
     _option(
         "--backbone",
         "resnet50, efficientnet-lite0 or another of keras.applications.  [default: resnet50]",
+        type=_several(click.STRING),
+        metavar="NAME,...",
     ),
     _option(
         "--weights", "imagenet, random (for tests only), or a weight file.  [default: imagenet]"
     ),
     _option("--seed", "Seed of every random choice.", type=click.IntRange(0, 2**32 - 1), default=0),
-    _option("--size", "Side of the square input.  [default: the backbone's own]", type=COUNT),
+    _option(
+        "--size",
+        "Side of the square input.  [default: the backbone's own]",
+        type=_several(COUNT),
+        metavar="PIXELS,...",
+    ),
     _option(
         "--resize",
         "How an image becomes a square.",
@@ -58,9 +96,17 @@ backbone_options = _all(
         default="stretch",
     ),
     _option(
+        "--layer",
+        "Layer whose feature map is taken; top is the last.",
+        type=_several(click.STRING),
+        metavar="NAME,...",
+        default="top",
+    ),
+    _option(
         "--pooling",
-        "How a feature map becomes a row.",
-        type=click.Choice(["avg", "max", "avgmax", "flatten"]),
+        "How a feature map becomes a row: avg, max, avgmax or flatten.",
+        type=_several(click.Choice(["avg", "max", "avgmax", "flatten"])),
+        metavar="NAME,...",
         default="avg",
     ),
     batch_size,
@@ -125,14 +171,22 @@ heads_options = _all(
 
 def features_config(flags: dict[str, Any]) -> FeaturesConfig:
     """Make the configuration of stage one from its flags."""
+    first, *also = _backbones(flags)
     return FeaturesConfig(
         data=flags["data"],
         out=flags["out"],
-        **{name: flags[name] for name in ("strict", "commit_seconds") if name in flags},
-        backbone=BackboneConfig(
-            **{name: flags[name] for name in BackboneConfig.__dataclass_fields__}
-        ),
+        **{name: flags[name] for name in ("strict", "commit_seconds", "shard") if name in flags},
+        backbone=first,
+        also=tuple(also),
     )
+
+
+def _backbones(flags: dict[str, Any]) -> list[BackboneConfig]:
+    """Make the product of all that was listed, the networks before what is taken from each."""
+    listed = ("backbone", "size", "layer", "pooling")
+    rest = {name: flags[name] for name in BackboneConfig.__dataclass_fields__ if name not in listed}
+    values = product(*(flags[name] or (None,) for name in listed))
+    return [BackboneConfig(**rest, **dict(zip(listed, each, strict=True))) for each in values]
 
 
 def heads_config(flags: dict[str, Any]) -> HeadsConfig:

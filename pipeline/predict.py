@@ -76,7 +76,7 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     used: list[Path] = []
     probabilities = []
     batches = decoded_batches(
-        paths, None, assembly.resize, batch_size=config.batch_size, workers=usable_cores()
+        paths, None, (assembly.resize,), batch_size=assembly.batch_size, workers=usable_cores()
     )
     with contextlib.closing(batches):
         for batch in batches:
@@ -113,6 +113,7 @@ def _assembly_of(head: HeadFile, config: PredictConfig) -> Assembly:
         seed=head.weights.seed,
         size=recipe.size,
         resize=recipe.resize.partition("-")[0],  # the mode; the filter follows from it
+        layer=recipe.layer,
         pooling=recipe.pooling,
         batch_size=config.batch_size,
     )

@@ -15,7 +15,7 @@ from pipeline.config import DEMO, FeaturesConfig, usable_cores
 from pipeline.errors import UsageError
 from pipeline.events import BatchDone, ExtractionPlanned, Observer
 from pipeline.images.batches import decoded_batches
-from pipeline.stage_one import find_dataset, image_keys
+from pipeline.stage_one import find_dataset, image_keys, require_one
 
 TOLERANCE = {"float32": 1e-3, "float16": 2e-3}
 """How far a number may lie from the stored one, as a part of the largest in its row.
@@ -84,6 +84,7 @@ def recompute(config: FeaturesConfig, count: int, observe: Observer) -> Recomput
     UsageError
         As for stage one; or the cache has no row of the data set under this recipe.
     """
+    require_one(config, "verify --recompute")
     dataset = find_dataset(config)
     assembly = (
         assemble_demo(config.backbone, observe)
@@ -154,8 +155,8 @@ def _deviations(
     found: list[Deviation] = []
     batches = decoded_batches(
         paths,
-        [key.tobytes() for key in keys],
-        assembly.resize,
+        keys,
+        (assembly.resize,),
         batch_size=assembly.batch_size,
         workers=usable_cores(),
     )

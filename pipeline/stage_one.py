@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,35 +23,54 @@ from pipeline.extract import Job, extract
 from pipeline.images.formats import Transient, Undecodable
 from pipeline.images.hashing import hash_files, with_keys
 from pipeline.images.rejects import Reject, read_rejects, write_rejects
+from pipeline.networks import grouped, networks_of
+from pipeline.sink import NOT_FINITE
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One store that stage one brought up to date.
+
+    Attributes
+    ----------
+    assembly
+        The backbone, its weights and the recipe.
+    store
+        The store.
+    new, reused
+        Rows computed now, and rows that were there; one a distinct image.
+    """
+
+    assembly: Assembly
+    store: FeatureStore
+    new: int
+    reused: int
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What stage one leaves: the data set's usable rows in a store, and how that went.
+    """What stage one leaves: the data set's usable rows in stores, and how that went.
 
     Attributes
     ----------
     dataset
-        The usable images, aligned with `keys`.
-    assembly
-        The backbone, its weights and the recipe.
-    store
-        The store that holds every row of `keys`.
+        The usable images, aligned with `keys`; of a shard its own ones.
+    made
+        The stores, each of which holds every row of `keys`; the one asked for first is the first.
     keys
         uint8 ``(n, 32)``, the keys of the images.
     rejects
         Everything that could not be used, with its reason.
     new, reused
-        Distinct images computed now, and found in the cache.
+        Distinct images of which a row was computed now, and those that lacked none.
     images_per_second
-        Of the new ones, from the moment the network was ready; zero where nothing was new.
+        Of the new ones, without the time to build networks; zero where nothing was new.
     startup, seconds
-        Seconds until the network was ready, and of the whole stage.
+        Seconds that it took to build the networks, and of the whole stage.
     """
 
     dataset: Dataset
-    assembly: Assembly
-    store: FeatureStore
+    made: tuple[Made, ...]
     keys: NDArray[np.uint8]
     rejects: tuple[Reject, ...]
     new: int
@@ -59,6 +78,31 @@ class Features:
     images_per_second: float
     startup: float
     seconds: float
+
+    @property
+    def assembly(self) -> Assembly:
+        """The backbone of the first store."""
+        return self.made[0].assembly
+
+    @property
+    def store(self) -> FeatureStore:
+        """The first store."""
+        return self.made[0].store
+
+
+def require_one(config: FeaturesConfig, command: str) -> None:
+    """Refuse several backbones, sizes, layers or poolings where a command is about one store.
+
+    Raises
+    ------
+    UsageError
+        The configuration names several.
+    """
+    if config.also:
+        raise UsageError(
+            f"{command} takes one backbone, size, layer and pooling at a time; "
+            "only features makes several in one pass"
+        )
 
 
 def find_dataset(config: FeaturesConfig) -> Dataset:
@@ -82,37 +126,37 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     Raises
     ------
     UsageError
-        No usable image in it, no such backbone, no weights.
+        No usable image in it (a shard may be empty), no such backbone, no weights.
     CacheError
         Rows could not be kept; what was reported as kept still is.
     """
     began = time.monotonic()
     # Weights come before the first image is read: a run without them must stop at once.
-    assembly = (
-        assemble_demo(config.backbone, observe)
-        if config.data == DEMO
-        else assemble(config.backbone)
-    )
+    assemblies = grouped(_assemble(config, observe))
     index = FileIndex.load(index_file(config.out, config.data))
     positions, keys, unreadable = _keys(dataset, index)
     strays = with_keys(dataset.rejects, index)
-    store, facts = assembly.stores(config.out)
-    for finding in (*store.check(), *facts.check()):
-        observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
+    if config.shard is not None:
+        mine = config.shard.mask(keys)
+        positions, keys = positions[mine], keys[mine]
+    stores, facts = _open(assemblies, config.out, observe)
     # What could not be decoded by this recipe's rule cannot be today: it is not read again.
-    hopeless = {r.key: r.reason for r in read_rejects(store.folder) if r.key and r.undecodable}
-    hopeful = np.array([key.tobytes() not in hopeless for key in keys], bool)
+    hopeless = {
+        r.key: r.reason
+        for store in stores
+        for r in read_rejects(store.folder)
+        if r.key and r.undecodable
+    }
+    hopeful = ~_among(keys, hopeless)
     done = extract(
         Job(
             sources=[dataset.paths[i] for i in positions[hopeful]],
             keys=keys[hopeful],
-            store=store,
+            networks=networks_of(assemblies, stores),
             facts=facts,
-            resize=assembly.resize,
-            make_engine=assembly.engine,
-            batch_size=assembly.batch_size,
             observe=observe,
             commit_seconds=config.commit_seconds,
+            shard=config.shard,
         )
     )
     failed = {keys[hopeful][i].tobytes(): error for i, error in done.failures}
@@ -120,7 +164,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         if isinstance(error, Transient):
             index.discard(os.fsencode(dataset.paths[positions[hopeful][i]].absolute()))
     index.save()
-    usable = hopeful & np.array([key.tobytes() not in failed for key in keys], bool)
+    usable = hopeful & ~_among(keys, failed)
     rejects = (
         *strays,
         *unreadable,
@@ -129,17 +173,19 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
             for i, key in zip(positions[~usable], keys[~usable], strict=True)
         ),
     )
-    if rejects:
-        write_rejects(store.folder, rejects)
-    if not usable.any():
+    for store, filled in zip(stores, done.stores, strict=True):
+        _write_rejects(store.folder, rejects, {keys[hopeful][i].tobytes() for i in filled.unfit})
+    if not usable.any() and config.shard is None:
         raise UsageError(
             f"{config.data}: none of the {len(rejects)} images can be used; "
-            f"the reasons are in {store.folder / 'rejects.jsonl'}"
+            f"the reasons are in {stores[0].folder / 'rejects.jsonl'}"
         )
     return Features(
         dataset=dataset.take(positions[usable]),
-        assembly=assembly,
-        store=store,
+        made=tuple(
+            Made(assembly, store, filled.new, filled.reused)
+            for assembly, store, filled in zip(assemblies, stores, done.stores, strict=True)
+        ),
         keys=keys[usable],
         rejects=rejects,
         new=done.new,
@@ -148,6 +194,36 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         startup=done.startup,
         seconds=time.monotonic() - began,
     )
+
+
+def _assemble(config: FeaturesConfig, observe: Observer) -> list[Assembly]:
+    if config.data == DEMO:
+        return [assemble_demo(each, observe) for each in (config.backbone, *config.also)]
+    return [assemble(each) for each in (config.backbone, *config.also)]
+
+
+def _open(
+    assemblies: Sequence[Assembly], out: Path, observe: Observer
+) -> tuple[list[FeatureStore], FeatureStore]:
+    """Open the stores of features and that of facts; tell of what is damaged in them."""
+    opened = [assembly.stores(out) for assembly in assemblies]
+    stores, facts = [store for store, _ in opened], opened[0][1]
+    for store in (*stores, facts):
+        for finding in store.check():
+            observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
+    return stores, facts
+
+
+def _among(keys: NDArray[np.uint8], few: Container[bytes]) -> NDArray[np.bool_]:
+    """Tell which keys are in a container."""
+    return np.array([key.tobytes() in few for key in keys], bool)
+
+
+def _write_rejects(folder: Path, rejects: Sequence[Reject], unfit: Container[bytes | None]) -> None:
+    """List what cannot be used; that features are not finite is one store's affair alone."""
+    ours = [r for r in rejects if r.reason != NOT_FINITE or r.key in unfit]
+    if ours:
+        write_rejects(folder, ours)
 
 
 def index_file(out: Path, data: str) -> Path:

@@ -18,7 +18,7 @@ from pipeline.events import Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
 from pipeline.heads import default_specs
 from pipeline.roles import Roles, assign_roles
-from pipeline.stage_one import Features, find_dataset, make_features
+from pipeline.stage_one import Features, find_dataset, make_features, require_one
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
 
 
@@ -69,6 +69,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     UsageError
         As for stage one; or the data set has no labels, one class, or too few images in a class.
     """
+    require_one(config.features, "heads")
     seed = config.features.backbone.seed
     specs = default_specs(config.heads)
     found = find_dataset(config.features)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from cache.compaction import Rewritten
@@ -24,13 +24,16 @@ from cache.garbage import (
 from cache.integrity import Finding
 from pipeline.config import FeaturesConfig
 from pipeline.errors import UsageError
-from pipeline.extract import WORK_LOCK
 from pipeline.images.rejects import Reject
 from pipeline.stage_one import find_dataset, image_keys
 from pipeline.stores import find_stores
+from pipeline.worklock import nobody_at_work
 
 # Files that no row can come from; all others may be readable again tomorrow.
-_NO_IMAGE = ("is empty", "is a ", "is not a regular file", "lies beside")
+_NO_IMAGE = (
+    "is empty", "is a folder", "is a FIFO", "is a socket", "is a device", "is not a regular file",
+    "lies beside",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +167,9 @@ def _certain(reject: Reject) -> bool:
 @contextlib.contextmanager
 def _no_worker(folder: Path) -> Iterator[None]:
     """Keep runs from filling a store meanwhile; they would find rows gone that they counted on."""
-    lock = FileLock(folder / WORK_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"a run is filling {folder}; run gc when it is through") from None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(nobody_at_work(folder))
+        except Timeout:
+            raise UsageError(f"a run is filling {folder}; run gc when it is through") from None
         yield
-    finally:
-        lock.release()

@@ -23,10 +23,14 @@ LAYERS = [
         "export_rows",
         "tfdata",
     },
-    {"assemble", "extract", "sweep", "export", "roles"},
+    {"extract", "networks", "sweep", "export", "roles"},
+    {"assemble", "sink", "worklock"},
+    {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
-    {"config", "errors", "events", "text"},
+    {"config", "memory"},
+    {"workshard"},
+    {"errors", "events", "text"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -14,7 +14,7 @@ JPEG files of the common kinds go through `turbo`, which gives Pillow's pixels i
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,7 +46,16 @@ from pipeline.images.formats import (
 )
 from pipeline.images.resize import Resize, resized
 
-__all__ = ["DECODER", "MAX_PIXELS", "Decoded", "Resize", "Undecodable", "decode", "load_rgb"]
+__all__ = [
+    "DECODER",
+    "MAX_PIXELS",
+    "Decoded",
+    "Resize",
+    "Undecodable",
+    "decode",
+    "decode_all",
+    "load_rgb",
+]
 
 DECODER = "pillow-2"
 """Name of the rule from bytes to pixels; part of every recipe, changed whenever pixels change."""
@@ -120,10 +129,33 @@ def decode(data: bytes, resize: Resize) -> Decoded:
         For whatever reason the bytes are not a whole, usable image; `Transient` where memory
         ran out.
     """
+    return decode_all(data, (resize,))[0]
+
+
+def decode_all(data: bytes, resizes: Sequence[Resize]) -> tuple[Decoded, ...]:
+    """Decode an image file's bytes once, and resize the image in several ways.
+
+    Parameters
+    ----------
+    data
+        As for `decode`.
+    resizes
+        Sizes of the results and the ways to them.
+
+    Returns
+    -------
+    tuple of Decoded
+        One a way; they share their facts.
+
+    Raises
+    ------
+    Undecodable
+        As for `decode`.
+    """
     image, mode, form, rows = load_rgb(data)
     try:
         facts = facts_of(image, mode, form, rows)
-        return Decoded(np.asarray(resized(image, resize)), facts)
+        return tuple(Decoded(np.asarray(resized(image, resize)), facts) for resize in resizes)
     except MemoryError:
         raise Transient(f"the {form} file needs more memory than there is") from None
 

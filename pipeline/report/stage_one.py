@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.stage_one import Features
+from pipeline.stage_one import Features, Made
 from pipeline.text import human_bytes, one_line, plural
 
 MOST_REASONS = 5
@@ -23,6 +23,7 @@ def features_json(made: Features) -> dict[str, Any]:
         "rejected": len(made.rejects),
         "ignored": made.dataset.ignored,
         "store": str(made.store.folder),
+        "stores": [str(each.store.folder) for each in made.made],
         "bytes": made.store.nbytes,
         "dims": made.store.dims,
         "doubles": len(made.keys) - made.new - made.reused,
@@ -33,6 +34,24 @@ def features_json(made: Features) -> dict[str, Any]:
         "weights_sha256": recipe.weights,
         "pooling": recipe.pooling,
         "size": recipe.size,
+        "precision": recipe.precision,
+        "made": [_made_json(each) for each in made.made],
+    }
+
+
+def _made_json(made: Made) -> dict[str, Any]:
+    recipe = made.assembly.recipe
+    return {
+        "store": str(made.store.folder),
+        "new": made.new,
+        "reused": made.reused,
+        "bytes": made.store.nbytes,
+        "dims": made.store.dims,
+        "backbone": recipe.backbone,
+        "weights": made.assembly.weights.source,
+        "size": recipe.size,
+        "layer": recipe.layer,
+        "pooling": recipe.pooling,
         "precision": recipe.precision,
     }
 
@@ -53,7 +72,6 @@ def _classes(labels: Sequence[str]) -> str:
 
 def features_text(made: Features) -> str:
     """Return the closing summary: how many, how fast, where, how large, what was rejected."""
-    recipe = made.assembly.recipe
     speed = (
         f"{made.new} new at {made.images_per_second:.0f} images/s"
         f" after {made.startup:.1f} s to build the network"
@@ -61,12 +79,10 @@ def features_text(made: Features) -> str:
     lines = [
         f"{plural(len(made.keys), 'image')}: {speed if made.new else 'none new'},"
         f" {made.reused} reused, {made.seconds:.1f} s in all",
-        f"backbone   {recipe.backbone} ({weights_text(made.assembly.weights.source)}),"
-        f" {recipe.size}x{recipe.size}, {recipe.resize}, {recipe.pooling} pooling,"
-        f" {recipe.precision}",
-        f"store      {made.store.folder} (holds {plural(made.store.rows, 'row')} x"
-        f" {made.store.dims}, {human_bytes(made.store.nbytes)})",
     ]
+    for each in made.made:
+        told = f"; {each.new} new, {each.reused} reused" if len(made.made) > 1 else ""
+        lines += [_backbone_line(each), _store_line(each) + told]
     if made.dataset.labels is not None:
         lines.append(f"classes    {_classes(made.dataset.labels)}")
     doubles = len(made.keys) - made.new - made.reused
@@ -86,3 +102,19 @@ def features_text(made: Features) -> str:
             + f"; all in {made.store.folder / 'rejects.jsonl'}"
         )
     return "\n".join(lines)
+
+
+def _backbone_line(made: Made) -> str:
+    recipe = made.assembly.recipe
+    layer = "" if recipe.layer == "top" else f" {recipe.layer},"
+    return (
+        f"backbone   {recipe.backbone} ({weights_text(made.assembly.weights.source)}),"
+        f" {recipe.size}x{recipe.size}, {recipe.resize},{layer} {recipe.pooling} pooling,"
+        f" {recipe.precision}"
+    )
+
+
+def _store_line(made: Made) -> str:
+    store = made.store
+    size = f"{plural(store.rows, 'row')} x {store.dims or 0}, {human_bytes(store.nbytes)}"
+    return f"store      {store.folder} (holds {size})"

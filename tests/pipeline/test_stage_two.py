@@ -53,7 +53,10 @@ def test_one_command_makes_features_a_leaderboard_and_a_head(heads: Command, pho
         "best.head", "leaderboard.json", "config.json", "environment.json",
     }  # fmt: skip
     assert json.loads((folder / "leaderboard.json").read_text()) == board
-    assert json.loads((folder / "config.json").read_text())["features"]["data"] == str(photos)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["asked"]["features"]["data"] == str(photos)
+    assert config["recipe"]["backbone"] == SMALL[1]
+    assert len(config["heads"]) == len(board["leaderboard"])
     assert "tensorflow" in json.loads((folder / "environment.json").read_text())
 
 

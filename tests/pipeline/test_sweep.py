@@ -21,7 +21,6 @@ from pipeline.heads.base import Fitted, Labels
 from pipeline.heads.fitted import LinearHead
 from pipeline.heads.linear import RidgeTrainer
 from pipeline.sweep import SweepConfig, SweepData, sweep
-from pipeline.sweep.run import _parts, _try
 
 ROWS, LABELS = load_digits(return_X_y=True)
 ROWS = ROWS[:600].astype(np.float32)
@@ -205,15 +204,6 @@ def test_a_best_head_that_fails_in_its_last_fit_is_not_handed_out(
     monkeypatch.setattr(RidgeTrainer, "fit", diverge_on_all)
     with pytest.raises(UsageError, match="the best head, ridge"):
         sweep(data(), SweepConfig(specs=FAST[1:2], folds=2))
-
-
-def test_logits_are_kept_of_val_rows_only() -> None:
-    config = SweepConfig(specs=FAST, folds=2)
-    for roles, kept in ((None, False), (ROLES[np.arange(600) % 2], True)):
-        given = data(roles=roles)
-        trial = _try(FAST[0], given, _parts(given, config), config)
-        assert trial is not None
-        assert (trial.logits is not None) == kept
 
 
 def test_ctrl_c_between_heads_goes_through() -> None:

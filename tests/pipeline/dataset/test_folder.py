@@ -118,7 +118,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
 
 def test_a_folder_without_usable_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UsageError, match=r"holds no images \(1 other files"):
+    with pytest.raises(UsageError, match=r"holds no images \(1 other file ignored"):
         load(tmp_path)
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"1 rejected, such as .*gone.jpg, is a link"):
@@ -139,7 +139,7 @@ def test_a_class_with_fewer_images_than_folds_is_named_with_its_count():
     with pytest.raises(UsageError, match=r"class 'b' of pets has 4 images to train on.* 5 folds"):
         require_labels(dataset("aaaaabbbb"))
     require_labels(dataset("aaabbb"), folds=3)
-    with pytest.raises(UsageError, match=r"'c' .* 1 image .*\(1 more classes have too few\)"):
+    with pytest.raises(UsageError, match=r"'c' .* 1 image .*\(1 more class has too few\)"):
         require_labels(dataset("aaaaabbbbc"))
 
 

@@ -1,0 +1,55 @@
+"""From several choices of backbone, size, layer and pooling to the networks that yield them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cache import FeatureStore
+from pipeline.assemble import Assembly
+from pipeline.engines.base import Output
+from pipeline.lanes import Network
+
+
+def grouped(assemblies: Sequence[Assembly]) -> tuple[Assembly, ...]:
+    """Bring those of one network together, and drop what stands there twice.
+
+    The first stays first.
+    """
+    distinct = {assembly.recipe.digest: assembly for assembly in reversed(assemblies)}
+    groups: dict[str, list[Assembly]] = {}
+    for assembly in reversed(distinct.values()):
+        groups.setdefault(_network_of(assembly), []).append(assembly)
+    return tuple(assembly for group in groups.values() for assembly in group)
+
+
+def networks_of(
+    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore]
+) -> tuple[Network, ...]:
+    """Make one network of all neighbours that differ in layer and pooling alone.
+
+    Parameters
+    ----------
+    assemblies
+        As `grouped` gives them.
+    stores
+        Where the rows of each are kept.
+    """
+    groups: dict[str, list[tuple[Assembly, FeatureStore]]] = {}
+    for assembly, store in zip(assemblies, stores, strict=True):
+        groups.setdefault(_network_of(assembly), []).append((assembly, store))
+    return tuple(
+        Network(
+            outputs=tuple(Output(a.recipe.layer, a.recipe.pooling) for a, _ in group),
+            stores=tuple(store for _, store in group),
+            resize=group[0][0].resize,
+            make_engine=group[0][0].engine,
+            batch_size=group[0][0].batch_size,
+        )
+        for group in groups.values()
+    )
+
+
+def _network_of(assembly: Assembly) -> str:
+    """Name what a network is: the recipe, but for where it is cut and how its maps are pooled."""
+    return replace(assembly.recipe, layer="top", pooling="avg").digest

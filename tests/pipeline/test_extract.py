@@ -1,0 +1,275 @@
+"""What extraction promises for several networks at once, with networks that cost nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cache import CacheError, FeatureRecipe, FeatureStore
+from pipeline.assemble import FACTS_RECIPE
+from pipeline.engines.base import Output
+from pipeline.events import BatchDone, Event, ExtractionPlanned, RowsKept
+from pipeline.extract import Job, extract
+from pipeline.images import batches
+from pipeline.images.resize import Resize
+from pipeline.lanes import Network
+
+BATCH = 4
+
+
+class Means:
+    """An engine whose rows are the mean colour; ``max`` pooling gives the largest value."""
+
+    precision, name, batch_size, dims = "float32", "means", BATCH, (3,)
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = tuple(outputs)
+        self.batches: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.batches.append(len(images))
+        pools: dict[str, Callable[..., np.ndarray]] = {"avg": np.mean, "max": np.max}
+        return tuple(pools[o.pooling](images, axis=(1, 2)).astype(np.float32) for o in self.outputs)
+
+
+class Bench:
+    """Stores, and networks that note what is asked of them."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.engines: list[Means] = []
+        self.facts = FeatureStore.open(out / "images", FACTS_RECIPE)
+        self.events: list[Event] = []
+
+    def store(self, size: int, pooling: str) -> FeatureStore:
+        recipe = FeatureRecipe(
+            backbone="means", weights="0" * 64, pooling=pooling, size=size,
+            resize="stretch-bicubic", decode="d", preprocessing="none", precision="float32",
+        )  # fmt: skip
+        return FeatureStore.open(self.out / "features", recipe)
+
+    def network(self, size: int, *poolings: str) -> Network:
+        def make(outputs: Sequence[Output]) -> Means:
+            self.engines.append(Means(outputs))
+            return self.engines[-1]
+
+        return Network(
+            outputs=tuple(Output("top", pooling) for pooling in poolings),
+            stores=tuple(self.store(size, pooling) for pooling in poolings),
+            resize=Resize(size, size),
+            make_engine=make,
+            batch_size=BATCH,
+        )
+
+    def job(self, sources: Sequence[bytes], *networks: Network, **more: object) -> Job:
+        digests = b"".join(hashlib.sha256(source).digest() for source in sources)
+        return Job(
+            sources=sources,
+            keys=np.frombuffer(digests, np.uint8).reshape(-1, 32),
+            networks=networks,
+            facts=self.facts,
+            **({"observe": self.events.append} | more),  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of results of each decoding."""
+    results: list[int] = []
+    honest = batches.decode_all
+
+    def decode_all(data: bytes, resizes: Sequence[Resize]) -> object:
+        results.append(len(resizes))
+        return honest(data, resizes)
+
+    monkeypatch.setattr(batches, "decode_all", decode_all)
+    return results
+
+
+def test_each_image_is_decoded_once_for_all_networks(bench: Bench, counted: list[int]) -> None:
+    sources = [picture(i) for i in range(10)]
+    job = bench.job(sources, bench.network(8, "avg", "max"), bench.network(6, "avg"))
+    done = extract(job)
+    assert (done.new, done.reused, done.failures) == (10, 0, ())
+    assert [(s.new, s.reused) for s in done.stores] == [(10, 0)] * 3
+    assert counted == [2] * 10
+    assert [e.batches for e in bench.engines] == [[4, 4, 2]] * 2
+    for store, size, pool in zip(job.stores, (8, 8, 6), (np.mean, np.max, np.mean), strict=True):
+        (row,) = store.read(job.keys[3:4])
+        small = Image.open(io.BytesIO(sources[3])).resize((size, size), Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(row, pool(np.asarray(small), axis=(0, 1)), rtol=1e-6)
+
+
+def test_networks_with_inputs_of_one_size_share_a_resizing(
+    bench: Bench, counted: list[int]
+) -> None:
+    extract(bench.job([picture(0)], bench.network(8, "avg"), bench.network(8, "max")))
+    assert counted == [1]
+
+
+def test_only_what_a_store_lacks_is_computed(bench: Bench, counted: list[int]) -> None:
+    sources = [picture(i) for i in range(9)]
+    extract(bench.job(sources[:6], bench.network(8, "avg")))
+    extract(bench.job(sources[:3], bench.network(6, "avg")))
+    counted.clear()
+    bench.engines.clear()
+    done = extract(bench.job(sources, bench.network(8, "avg"), bench.network(6, "avg", "max")))
+    assert [(s.new, s.reused) for s in done.stores] == [(3, 6), (6, 3), (9, 0)]
+    assert (done.new, done.reused) == (9, 0)
+    assert len(counted) == 9
+    batches_by_network = {len(e.outputs): e.batches for e in bench.engines}
+    assert batches_by_network == {1: [3], 2: [4, 4, 1]}
+
+
+def test_an_output_that_no_image_lacks_is_not_asked_of_the_network(bench: Bench) -> None:
+    sources = [picture(i) for i in range(5)]
+    extract(bench.job(sources, bench.network(8, "avg")))
+    done = extract(bench.job(sources, bench.network(8, "avg", "max")))
+    assert bench.engines[1].outputs == (Output("top", "max"),)
+    assert (done.new, [s.new for s in done.stores]) == (5, [0, 5])
+
+
+def test_lost_facts_need_no_network(bench: Bench) -> None:
+    sources = [picture(i) for i in range(5)]
+    extract(bench.job(sources, bench.network(8, "avg")))
+    for shard in (bench.facts.folder / "shards").iterdir():
+        shard.unlink()
+    bench.facts.refresh()
+    done = extract(bench.job(sources, bench.network(8, "avg")))
+    assert (done.new, done.reused, bench.facts.rows) == (0, 5, 5)
+    assert len(bench.engines) == 1
+
+
+def test_batches_are_full_whatever_cannot_be_decoded(bench: Bench) -> None:
+    sources = [picture(i) if i % 3 else b"no image %d" % i for i in range(18)]
+    done = extract(bench.job(sources, bench.network(8, "avg")))
+    assert [i for i, _ in done.failures] == list(range(0, 18, 3))
+    assert bench.engines[0].batches == [4, 4, 4]
+    counts = [(e.images, e.rejected) for e in bench.events if isinstance(e, BatchDone)]
+    assert np.sum(counts, axis=0).tolist() == [12, 6]
+
+
+def test_a_failure_does_not_hold_on_to_the_bytes_of_its_file(bench: Bench) -> None:
+    done = extract(bench.job([b"no image at all"], bench.network(8, "avg")))
+    ((_, error),) = done.failures
+    assert error.__traceback__ is error.__cause__ is error.__context__ is None
+
+
+def test_rows_that_are_not_finite_are_kept_from_their_store_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Means.__call__
+
+    def broken(self: Means, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = honest(self, images)
+        rows[-1][0, 1] = np.nan
+        return rows
+
+    monkeypatch.setattr(Means, "__call__", broken)
+    done = extract(bench.job([picture(0), picture(1)], bench.network(8, "avg", "max")))
+    assert [(s.new, s.unfit) for s in done.stores] == [(2, ()), (1, (0,))]
+    assert [i for i, _ in done.failures] == [0]
+
+
+def test_what_is_told_as_kept_is_on_the_disk(bench: Bench) -> None:
+    network = bench.network(8, "avg")
+    told = 0
+
+    def observe(event: Event) -> None:
+        nonlocal told
+        if isinstance(event, RowsKept):
+            told += event.rows
+            assert FeatureStore.at(network.stores[0].folder).rows >= told
+
+    sources = [picture(i) for i in range(10)]
+    extract(bench.job(sources, network, observe=observe, commit_seconds=0.0))
+    assert told == 10
+
+
+def test_an_image_is_done_when_its_last_network_is_through(bench: Bench) -> None:
+    sources = [picture(i) for i in range(6)]
+    extract(bench.job(sources, bench.network(8, "avg"), bench.network(6, "avg")))
+    assert bench.events[0] == ExtractionPlanned(new=6, reused=0)
+    assert sum(e.images for e in bench.events if isinstance(e, BatchDone)) == 6
+
+
+def test_an_interrupt_keeps_what_was_told_as_done(bench: Bench) -> None:
+    networks = bench.network(8, "avg"), bench.network(6, "avg")
+    done = 0
+
+    def observe(event: Event) -> None:
+        nonlocal done
+        if isinstance(event, BatchDone):
+            done += event.images
+            if done >= 8:
+                raise KeyboardInterrupt
+
+    job = bench.job([picture(i) for i in range(40)], *networks, observe=observe)
+    with pytest.raises(KeyboardInterrupt):
+        extract(job)
+    for store in job.stores:
+        assert len(FeatureStore.at(store.folder).missing(job.keys)) <= 32
+
+
+def test_a_network_that_fails_ends_the_run_and_what_came_before_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Means.__call__
+
+    def failing(self: Means, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        if len(self.batches) == 2:
+            raise RuntimeError("out of memory on the device")
+        return honest(self, images)
+
+    monkeypatch.setattr(Means, "__call__", failing)
+    network = bench.network(8, "avg")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        extract(bench.job([picture(i) for i in range(40)], network))
+    assert FeatureStore.at(network.stores[0].folder).rows == 8
+
+
+def test_a_failed_commit_ends_the_run_and_names_the_file(bench: Bench) -> None:
+    network = bench.network(8, "avg")
+    tmp = network.stores[0].folder / "tmp"
+    tmp.rmdir()
+    tmp.write_text("in the way")
+    with pytest.raises(CacheError, match=str(network.stores[0].folder)):
+        extract(bench.job([picture(i) for i in range(8)], network, commit_seconds=0.0))
+
+
+def test_decoding_stays_a_few_batches_ahead_of_the_network(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, counted: list[int]
+) -> None:
+    honest, go, seen = Means.__call__, threading.Event(), []
+
+    def slow(self: Means, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        go.wait(60)
+        return honest(self, images)
+
+    def observe(event: Event) -> None:
+        if isinstance(event, BatchDone):
+            seen.append(len(counted))
+
+    monkeypatch.setattr(Means, "__call__", slow)
+    threading.Timer(0.2, go.set).start()
+    extract(bench.job([picture(i) for i in range(100)], bench.network(8, "avg"), observe=observe))
+    assert seen[0] <= 8 * BATCH, "two in flight, one on its way, and what is decoded ahead"
