@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A verdict must not depend on how busy the machine is.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # Two processes with a pool of threads each would wait for one another.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -283,6 +283,35 @@ def test_wrong_use_gets_one_sentence_and_exit_code_2(
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize("data", ["", " ", "no such folder"])
+def test_data_that_are_not_there_leave_no_trace(
+    data: str, headstart: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = headstart("features", data, *SMALL, "--out", "out")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_memory_runs_out_the_way_out_is_told(
+    features: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(job: Job) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(stage_one, "extract", exhausted)
+    ran = features(photos)
+    assert ran.code == 2
+    assert "--batch-size" in ran.err
+
+
+def test_strict_says_why_it_fails(features: Command, photos: Path) -> None:
+    (photos / "red" / "empty.png").touch()
+    ran = features(photos, "--strict")
+    assert (ran.code, ran.json["rejected"]) == (2, 1)
+    assert "1 file could not be used" in ran.err
+
+
 def test_an_output_folder_that_cannot_be_written_is_told_at_once(
     headstart: Command, photos: Path
 ) -> None:

@@ -208,6 +208,23 @@ def test_wrong_data_get_one_sentence_and_exit_code_2(
         assert "Traceback" not in ran.err
 
 
+def test_a_class_without_one_usable_image_is_named_and_not_forgotten(
+    heads: Command, photos: Path
+) -> None:
+    for i in range(6):
+        (photos / "green").mkdir(exist_ok=True)
+        (photos / "green" / f"{i}.jpg").write_text(f"<html>{i}</html>")
+    ran = heads(photos)
+    assert ran.code == 2
+    assert "class 'green'" in ran.err
+    assert "rejects.jsonl" in ran.err
+
+
+def test_the_summary_names_the_classes_with_their_counts(headstart: Command, photos: Path) -> None:
+    ran = headstart("heads", photos, *SMALL, "--out", photos.parent / "out", "--heads", "knn")
+    assert "classes    2: blue 12, red 12" in ran.out
+
+
 def test_an_unknown_head_is_refused_before_any_work(headstart: Command, photos: Path) -> None:
     ran = headstart("heads", photos, *SMALL, "--out", photos.parent / "out", "--heads", "logistik")
     assert ran.code == 2
@@ -281,6 +298,21 @@ def test_predict_prints_names_that_are_not_utf8(heads: Command, photos: Path) ->
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert name in ran.stdout
+
+
+def test_names_cannot_steer_a_terminal_and_are_exact_in_a_file(
+    headstart: Command, heads: Command, photos: Path, tmp_path: Path
+) -> None:
+    name = "\x1b[2Jx\n.png"
+    (photos / "red" / "0.png").rename(photos / "red" / name)
+    head = heads(photos).json["head_file"]
+    table = headstart("predict", head, photos / "red" / name).out
+    assert name in table, "a pipe gets names byte for byte"
+    broken = tmp_path / "\x1b[31mbroken.png"
+    broken.write_bytes(b"")
+    told = headstart("predict", head, broken).err
+    assert "\x1b" not in told
+    assert "\\x1b[31mbroken.png" in told
 
 
 def test_predict_refuses_what_is_no_head(headstart: Command, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,3 +98,23 @@ def test_help_and_status_import_neither_tensorflow_nor_scikit_learn(out: Path) -
 def test_a_folder_without_a_cache_is_told(headstart: Command, tmp_path: Path) -> None:
     assert headstart("status", "--out", tmp_path / "nowhere").code == 2
     assert "no stores yet" in headstart("status", "--out", tmp_path).out
+
+
+def test_what_lies_in_a_store_that_is_not_ours_is_not_trusted(
+    headstart: Command, out: Path, tmp_path: Path
+) -> None:
+    recipe = next(out.glob("features/*/recipe.json"))
+    told = json.loads(recipe.read_text()) | {"provenance": {"x": "\x1b[2J"}}
+    recipe.write_text(json.dumps(told))
+    rejects = recipe.parent / "rejects.jsonl"
+    rejects.write_text("[" * 100_000 + "\n")
+    ran = headstart("status", "--out", out)
+    assert ran.code == 0
+    assert "\x1b" not in ran.out
+    rejects.unlink()
+    os.mkfifo(rejects)
+    recipe.write_text(json.dumps(told | {"provenance": [1]}))
+    assert headstart("status", "--out", out).code == 0
+    rejects.unlink()
+    rejects.symlink_to("/dev/zero")
+    assert headstart("status", "--out", out).code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -139,3 +140,28 @@ def test_gc_does_not_take_rows_from_under_a_run(
     assert ran.code == 2
     assert "a run is filling" in ran.err
     assert stores(filled)[0].rows == 24
+
+
+def test_a_store_that_cannot_be_opened_is_told_and_in_nobodys_way(
+    headstart: Command, filled: Path, photos: Path
+) -> None:
+    broken = filled / "features" / "broken"
+    (broken / "shards").mkdir(parents=True)
+    (broken / "shards" / "x.h5").touch()
+    (filled / "features" / "never begun" / "shards").mkdir(parents=True)
+    ran = headstart("compact", "--out", filled)
+    assert ran.code == 1
+    assert "broken is not a store" in ran.out
+    assert "never begun" not in ran.out
+    ran = headstart("gc", photos, "--out", filled, "--yes")
+    assert ran.code == 0
+    assert "nothing to remove" in ran.out
+    assert "broken is not a store" in ran.out
+    assert (broken / "shards" / "x.h5").exists()
+
+
+def test_what_can_never_be_an_image_does_not_stop_gc(
+    headstart: Command, filled: Path, photos: Path
+) -> None:
+    os.mkfifo(photos / "red" / "fifo.png")
+    assert headstart("gc", photos, "--out", filled, "--yes").code == 0
