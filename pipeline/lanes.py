@@ -164,10 +164,10 @@ class Lanes:
             self._collect()
 
     def _run(self, lane: Lane) -> None:
-        while len(self._in_flight) >= BATCHES_IN_FLIGHT:
-            self._collect()
         engine = lane.engine
         positions, pixels = lane.batch()
+        while len(self._in_flight) >= BATCHES_IN_FLIGHT:
+            self._collect()
         self._in_flight.append((lane, positions, self._thread.submit(engine, pixels)))
 
     def _collect(self) -> None:

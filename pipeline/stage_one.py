@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,9 +133,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     began = time.monotonic()
     # Weights come before the first image is read: a run without them must stop at once.
     assemblies = grouped(_assemble(config, observe))
-    index = FileIndex.load(index_file(config.out, config.data))
-    positions, keys, unreadable = _keys(dataset, index)
-    strays = with_keys(dataset.rejects, index)
+    positions, keys, unreadable = _hashed(config, dataset)
     if config.shard is not None:
         mine = config.shard.mask(keys)
         positions, keys = positions[mine], keys[mine]
@@ -160,13 +158,10 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         )
     )
     failed = {keys[hopeful][i].tobytes(): error for i, error in done.failures}
-    for i, error in done.failures:
-        if isinstance(error, Transient):
-            index.discard(os.fsencode(dataset.paths[positions[hopeful][i]].absolute()))
-    index.save()
+    passing = [i for i, error in done.failures if isinstance(error, Transient)]
+    _forget(config, [dataset.paths[i] for i in positions[hopeful][passing]])
     usable = hopeful & ~_among(keys, failed)
     rejects = (
-        *strays,
         *unreadable,
         *(
             _reject(dataset.paths[i], key.tobytes(), hopeless, failed)
@@ -214,8 +209,10 @@ def _open(
     return stores, facts
 
 
-def _among(keys: NDArray[np.uint8], few: Container[bytes]) -> NDArray[np.bool_]:
-    """Tell which keys are in a container."""
+def _among(keys: NDArray[np.uint8], few: Collection[bytes]) -> NDArray[np.bool_]:
+    """Tell which keys are in a collection, which mostly is empty."""
+    if not few:
+        return np.zeros(len(keys), bool)
     return np.array([key.tobytes() in few for key in keys], bool)
 
 
@@ -259,6 +256,29 @@ def _keys(
     positions = np.array([i for i, _ in good], np.int64)
     keys = np.frombuffer(b"".join(key for _, key in good), np.uint8).reshape(-1, 32)
     return positions, keys, tuple(r for r in hashed if isinstance(r, Reject))
+
+
+def _hashed(
+    config: FeaturesConfig, dataset: Dataset
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
+    """Return what `image_keys` does, the data set's own rejects among the others.
+
+    The index is let go with this: it takes more memory than all else that is known of an image.
+    """
+    index = FileIndex.load(index_file(config.out, config.data))
+    positions, keys, unreadable = _keys(dataset, index)
+    strays = with_keys(dataset.rejects, index)
+    index.save()
+    return positions, keys, (*strays, *unreadable)
+
+
+def _forget(config: FeaturesConfig, paths: Sequence[Path]) -> None:
+    """Forget the keys of files whose bytes turned out to be others, or could not be read."""
+    if paths:
+        index = FileIndex.load(index_file(config.out, config.data))
+        for path in paths:
+            index.discard(os.fsencode(path.absolute()))
+        index.save()
 
 
 def _reject(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -254,6 +255,27 @@ def test_a_failed_commit_ends_the_run_and_names_the_file(bench: Bench) -> None:
     tmp.write_text("in the way")
     with pytest.raises(CacheError, match=str(network.stores[0].folder)):
         extract(bench.job([picture(i) for i in range(8)], network, commit_seconds=0.0))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(bench: Bench) -> None:
+    def peak(count: int) -> int:
+        keys = np.random.default_rng(count).integers(0, 256, (count, 32), np.uint8)
+        job = Job(
+            sources=[picture(0)] * count,
+            keys=keys,
+            networks=(bench.network(64, "avg"),),
+            facts=bench.facts,
+        )
+        tracemalloc.start()
+        extract(job)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(40)  # what is imported and cached on first use
+    few, many = 200, 1000
+    grown = (peak(many) - peak(few)) / (many - few)
+    assert grown < 1500, "bytes an image: keys, plan and the rows of 30 s; its pixels are 12 288"
 
 
 def test_decoding_stays_a_few_batches_ahead_of_the_network(
