@@ -46,6 +46,7 @@ from typing import TypeVar
 from cache.errors import CacheError, ShardError
 
 CHUNK = 1 << 20
+_LARGEST_HOLLOW = 256 << 20
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 _NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 # What the process or the machine is short of now; it says nothing of the file.
@@ -129,6 +130,11 @@ def write_at(fd: int, data: bytes | memoryview, start: int) -> None:
     done = 0
     while done < len(view):
         done += os.pwrite(fd, view[done:], start + done)
+
+
+def is_hollow(found: os.stat_result) -> bool:
+    """Whether a file is large and nearly all of it a hole: reading it takes time out of nothing."""
+    return found.st_size > _LARGEST_HOLLOW and found.st_size > 64 * 512 * found.st_blocks
 
 
 def sha256_of(fd: int) -> str:
@@ -282,9 +288,9 @@ def _commit(
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
         raise CacheError(
-            f"cannot keep a new file in {folder}: {error.strerror or error}; "
+            f"cannot keep a new file in {folder}: {getattr(error, 'strerror', None) or error}; "
             "what was kept before is untouched. Free some space or mend the disk and run again"
         ) from error
     return final
@@ -322,21 +328,24 @@ def _publish(temporary: Path, final: Path, digest: str, quarantine: Path | None)
     except OSError as error:
         if error.errno not in _NO_LINKS | {errno.EEXIST}:
             raise
-        if not os.path.lexists(final):
+        judged = _inode(final)
+        if judged is None:
             temporary.replace(final)
         elif not _kept_already(final, digest) and quarantine is not None:
-            _replace(temporary, final, digest, quarantine)
+            _replace(temporary, final, digest, quarantine, judged)
 
 
-def _replace(temporary: Path, final: Path, digest: str, quarantine: Path) -> None:
+def _replace(temporary: Path, final: Path, digest: str, quarantine: Path, judged: int) -> None:
     """Quarantine what is at ``final`` and put the new file there.
 
     First a second name, then a rename over the first: at no moment is a good file that another
-    process may just have put there without its name.
+    process may just have put there without its name. What was judged (its inode) is not judged
+    again: if it was an fsync that failed, the next one could succeed without having written.
     """
     aside = quarantine / f"{final.name}.{uuid.uuid4().hex[:8]}"
     with alone(quarantine):
-        if _kept_already(final, digest):  # another process just did the same
+        # Another process may just have done the same.
+        if _inode(final) not in (None, judged) and _kept_already(final, digest):
             return
         try:
             os.link(final, aside, follow_symlinks=False)
@@ -344,6 +353,14 @@ def _replace(temporary: Path, final: Path, digest: str, quarantine: Path) -> Non
             with contextlib.suppress(FileNotFoundError):  # another process just moved it
                 put_aside(final, quarantine)
         temporary.replace(final)
+
+
+def _inode(path: Path) -> int | None:
+    """Inode of what has this name; None where nothing has."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _kept_already(final: Path, digest: str) -> bool:

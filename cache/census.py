@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from cache.integrity import (
     save_checked,
 )
 from cache.recipe import Recipe
-from cache.shard import Shard, State, open_shard
+from cache.shard import UNREADABLE, Shard, State, open_shard
 
 # How often a check looks again, as others may commit and repair at the same time.
 _ROUNDS = 3
@@ -50,6 +50,7 @@ class Census:
         self._odd: dict[str, Shard] = {}
         self._bad: dict[str, tuple[State, str]] = {}
         self._checked: dict[str, State] = {}
+        self._checking = False
 
     @property
     def dims(self) -> int | None:
@@ -66,6 +67,8 @@ class Census:
     def refresh(self) -> None:
         """Look at the folder again; only what is new or changed is opened.
 
+        Since the first `check`, the bytes of what is new or changed are checked as well.
+
         Raises
         ------
         CacheError
@@ -73,14 +76,18 @@ class Census:
         """
         dims = self.dims
         self._look()
+        if self._checking:
+            self._sift(problem_of, self._checked)
         self._keep_width(dims)
 
     def check(self) -> list[Finding]:
         """Check the bytes of what has not passed in its present state, and move what fails."""
-        self._checked = load_checked(self._folder.checked) | self._checked
+        remembered = load_checked(self._folder.checked)
+        self._checked = remembered | self._checked
+        self._checking = True
         findings = self._examine(problem_of, self._checked, move=True)
         self._checked = {name: shard.state for name, shard in self.good.items()}
-        if self._checked != load_checked(self._folder.checked):
+        if self._checked != remembered:
             save_checked(self._folder.checked, self._checked, self._folder.tmp)
         return findings
 
@@ -148,18 +155,10 @@ class Census:
         findings: dict[str, Finding] = {}
         for _ in range(_ROUNDS):
             self._look()
-            unchecked = [s for name, s in self.good.items() if passed.get(name) != s.state]
-            for shard, problem in self._verdicts(unchecked, check):
-                name = shard.path.name
-                if problem is None:
-                    self.good[name] = shard
-                    passed[name] = shard.state
-                else:
-                    del self.good[name]
-                    self._bad[name] = shard.state, problem
+            sifted = self._sift(check, passed)
             self._keep_width(None)
             wrong = self._bad | {name: (s.state, self._width(s)) for name, s in self._odd.items()}
-            if not wrong and not unchecked:
+            if not wrong and not sifted:
                 break
             for name, (state, problem) in wrong.items():
                 findings[name] = self._finding(name, state, problem, move=move)
@@ -167,10 +166,22 @@ class Census:
         left = self._bad | self._odd
         return [finding for name, finding in findings.items() if finding.moved_to or name in left]
 
-    def _verdicts(self, shards: Sequence[Shard], check: Check) -> list[tuple[Shard, str | None]]:
-        """Check shards, and say in which state each was when it was judged."""
+    def _sift(self, check: Check, passed: dict[str, State]) -> int:
+        """Check what has not passed in its present state, and return how many shards that were."""
+        unchecked = [s for name, s in self.good.items() if passed.get(name) != s.state]
+        if not unchecked:
+            return 0
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            return list(pool.map(lambda shard: self._verdict(shard, check), shards))
+            verdicts = list(pool.map(lambda shard: self._verdict(shard, check), unchecked))
+        for shard, problem in verdicts:
+            name = shard.path.name
+            if problem is None:
+                self.good[name] = shard
+                passed[name] = shard.state
+            else:
+                del self.good[name]
+                self._bad[name] = shard.state, problem
+        return len(unchecked)
 
     def _verdict(self, shard: Shard, check: Check) -> tuple[Shard, str | None]:
         """Check one shard; again in its new state where that changed meanwhile.
@@ -193,7 +204,7 @@ class Census:
 
     def _finding(self, name: str, state: State, problem: str, *, move: bool) -> Finding:
         path, aside = self._folder.shards / name, None
-        if move:
+        if move and not problem.startswith(UNREADABLE):
             aside = quarantine(path, self._folder.quarantine, state)
         return Finding(name, problem, aside)
 

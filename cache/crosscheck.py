@@ -23,7 +23,7 @@ from cache.atomic import opened, read_at
 from cache.errors import ShardError
 from cache.header import Header
 from cache.integrity import CHANGED
-from cache.shard import Shard, State, as_bytes, read_header
+from cache.shard import UNREADABLE, Shard, State, as_bytes, read_header
 
 _AT_ONCE = 1 << 20
 # What h5py raises where libhdf5 refuses a file. MemoryError: a structure that claims to be huge.
@@ -48,7 +48,7 @@ def disagreement_of(shard: Shard) -> str | None:
     except FileNotFoundError:  # taken away since it was opened
         return None
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
 
 
 class _Source(io.RawIOBase):

@@ -31,6 +31,10 @@ class RecipeError(CacheError):
     """The recipe of a store is unreadable, another one, or of a newer format."""
 
 
+class DamagedRecipe(RecipeError):
+    """A recipe.json is not what was written, whatever it was; it holds nothing of use."""
+
+
 class MissingRows(CacheError):
     """Rows that were asked for are not in the store.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.atomic import opened, read_at, unique_name
+from cache.atomic import is_hollow, opened, read_at, unique_name
 from cache.errors import ShardError, told_as
 
 _MAGIC = b"\x89HSFILE\n"
@@ -48,10 +48,10 @@ class FileIndex:
     def load(cls, file: Path) -> FileIndex:
         """Read the index from a file; an absent or damaged one is empty."""
         index = cls(Path(file))
-        with contextlib.suppress(OSError, ShardError):
-            with opened(index._file) as fd:
-                data = bytes(read_at(fd, 0, os.fstat(fd).st_size))
-            index._entries = _parse(data)
+        with contextlib.suppress(OSError, ShardError), opened(index._file) as fd:
+            found = os.fstat(fd)
+            if not is_hollow(found):
+                index._entries = _parse(bytes(read_at(fd, 0, found.st_size)))
         return index
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.atomic import commit, opened, read_at, write_at
-from cache.errors import CacheError, RecipeError, ShardError, told_as
+from cache.errors import CacheError, DamagedRecipe, RecipeError, ShardError, told_as
 from cache.recipe import Recipe, parse_recipe
 
 # Far more than any recipe with its provenance; what is larger is not read.
@@ -48,18 +48,21 @@ class Folder:
         """Which shards passed their check; disposable."""
         return self.path / "checked.json"
 
-    def create(self) -> None:
-        """Create what is absent.
+    def create(self) -> bool:
+        """Create what is absent; return whether anything was.
 
         Raises
         ------
         CacheError
             It cannot be created, or a part is a link.
         """
+        parts = (self.path, self.shards, self.tmp, self.quarantine)
         with told_as(f"create the store {self.path}"):
-            for part in (self.path, self.shards, self.tmp, self.quarantine):
+            absent = [part for part in parts if not part.is_dir()]
+            for part in absent:
                 part.mkdir(parents=True, exist_ok=True)
         self.refuse_links()
+        return bool(absent)
 
     def refuse_links(self) -> None:
         """Raise CacheError where a part is a link: a store's rows lie in its own folder."""
@@ -85,18 +88,25 @@ def load_recipe(folder: Folder) -> Recipe | None:
 
     Raises
     ------
+    DamagedRecipe
+        It is not what was written.
     RecipeError
-        It is unreadable, damaged or of a newer format.
+        It is unreadable or of a newer format.
     """
     try:
         with opened(folder.recipe) as fd:
             text = bytes(read_at(fd, 0, _LARGEST_RECIPE + 1))
         if len(text) > _LARGEST_RECIPE:
-            raise RecipeError(f"larger than {_LARGEST_RECIPE} bytes")
+            raise DamagedRecipe(f"larger than {_LARGEST_RECIPE} bytes")
         return parse_recipe(text, folder.path.name)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ShardError, RecipeError) as error:
+    except (ShardError, DamagedRecipe) as error:
+        raise DamagedRecipe(
+            f"{folder.recipe}: {error}; headstart features with the flags it was made with writes "
+            "it anew"
+        ) from error
+    except RecipeError as error:
         raise RecipeError(f"{folder.recipe}: {error}") from error
     except OSError as error:
         raise RecipeError(f"{folder.recipe} cannot be read: {error.strerror}") from error

@@ -23,9 +23,10 @@ from cache.atomic import fsync_folder, unique_name
 from cache.census import Census
 from cache.compaction import drop_rows
 from cache.errors import CacheError, told_as
-from cache.folder import Folder
+from cache.folder import Folder, save_recipe
 from cache.index import Index
 from cache.integrity import Finding
+from cache.recipe import Recipe
 from cache.rewrite import Wanted
 from cache.shard import Shard
 from cache.store import FeatureStore
@@ -36,6 +37,8 @@ QUARANTINE_DAYS = 30
 _TEMPORARY = re.compile(r"(?P<host>[A-Za-z0-9._]{1,64})-(?P<pid>[1-9][0-9]{0,9})-[0-9a-f]{32}")
 # What a row takes besides its features: key, view and crc.
 _BESIDES = 40
+# Names in a store's folder besides those of its parts.
+_OURS = re.compile(r"recipe\.json|checked\.json|rejects\.jsonl|\.rejects-[0-9a-f]{32}|\w+\.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +150,12 @@ def remove_garbage(garbage: Garbage, wanted: Wanted) -> tuple[Finding, ...]:
         return wanted(shard) if seen else np.ones(shard.header.rows, bool)
 
     findings: tuple[Finding, ...] = ()
+    recipe = FeatureStore.at(garbage.folder).recipe
     if garbage.rows:
         findings = drop_rows(garbage.folder, still_wanted).findings
     remove_files((*garbage.leftovers, *garbage.quarantined))
     if garbage.whole:
-        _remove_empty(Folder(garbage.folder))
+        _remove_empty(Folder(garbage.folder), recipe)
     return findings
 
 
@@ -174,24 +178,31 @@ def remove_files(paths: Iterable[Path]) -> None:
         raise CacheError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
-def _remove_empty(parts: Folder) -> None:
-    """Remove a store without shards, the recipe last: until then a next run can go on.
+def _remove_empty(parts: Folder, recipe: Recipe) -> None:
+    """Remove a store without shards; one in which something lies that is not ours stays whole.
 
-    Where something is written there at this moment, or lies there that is not ours, it stays.
+    The recipe goes first: whoever commits a shard meanwhile looks for it afterwards, and so writes
+    it anew. What is written there at this moment keeps its folder, and gets its recipe back.
     """
-    if parts.entries():
+    within = {path.name for path in parts.path.iterdir()}
+    files = {name for name in within if _OURS.fullmatch(name)}
+    folders = (parts.tmp, parts.quarantine, parts.shards)
+    if parts.entries() or within - files - {folder.name for folder in folders}:
         return
-    quarantined = [path for path, _ in _entries(parts.quarantine)]
-    ours = [parts.checked, parts.path / "rejects.jsonl", *parts.path.glob("*.lock")]
-    remove_files([*quarantined, *ours])
-    try:
-        for folder in (parts.tmp, parts.quarantine, parts.shards):
-            folder.rmdir()
+    with told_as(f"remove {parts.path}"):
         parts.recipe.unlink()
+        fsync_folder(parts.path)
+    files.discard(parts.recipe.name)
+    remove_files(path for path, _ in _entries(parts.quarantine))
+    remove_files(parts.path / name for name in files)
+    try:
+        for folder in folders:
+            folder.rmdir()
         parts.path.rmdir()
         fsync_folder(parts.path.parent)
-    except OSError:  # not empty: somebody writes there, or it is not ours
-        return
+    except OSError:  # not empty: somebody writes there
+        parts.create()
+        save_recipe(parts, recipe, {})
 
 
 def _leftovers(folder: Path, now: float) -> Iterator[Path]:

@@ -12,8 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-# Odd numbers drawn anew in each process, so that no file can be made to collide on purpose.
+# Drawn anew in each process, so that no file can be made to collide on purpose. A sum of products
+# would not do: words that differ in their top bits alone give few sums, whatever the factors.
+_SECRETS = np.frombuffer(os.urandom(5 * 8), np.uint64)
 _MULTIPLIERS = np.frombuffer(os.urandom(5 * 8), np.uint64) | np.uint64(1)
+_HALF, _END = np.uint64(32), np.uint64(29)
 
 
 class Index:
@@ -80,7 +83,10 @@ class Index:
 
 def _mix(keys: NDArray[np.uint8], views: NDArray[np.uint32]) -> NDArray[np.uint64]:
     words = keys.view(np.uint64)
-    mixed: NDArray[np.uint64] = views.astype(np.uint64) * _MULTIPLIERS[4]
+    mixed: NDArray[np.uint64] = (views ^ _SECRETS[4]) * _MULTIPLIERS[4]
     for column in range(4):
-        mixed += words[:, column] * _MULTIPLIERS[column]
+        mixed ^= mixed >> _HALF
+        mixed ^= words[:, column] ^ _SECRETS[column]
+        mixed *= _MULTIPLIERS[column]
+    mixed ^= mixed >> _END
     return mixed

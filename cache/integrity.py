@@ -29,6 +29,7 @@ from cache.atomic import (
 from cache.errors import ShardError, told_as
 from cache.shard import (
     NAME,
+    UNREADABLE,
     Shard,
     State,
     read_crcs,
@@ -85,7 +86,7 @@ def problem_of(shard: Shard) -> str | None:
     except FileNotFoundError:  # taken away since it was opened: nothing that could be bad
         return None
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
 
 
 def _problem_of(shard: Shard) -> str | None:
@@ -110,8 +111,6 @@ def _problem_of(shard: Shard) -> str | None:
 def quarantine(path: Path, folder: Path, judged: State | None) -> Path | None:
     """Move a file that failed into the quarantine; None where that is not possible or not right.
 
-    What cannot be read is not moved: it may be another user's, or good again tomorrow.
-
     Parameters
     ----------
     path, folder
@@ -122,31 +121,30 @@ def quarantine(path: Path, folder: Path, judged: State | None) -> Path | None:
     """
     try:
         with alone(folder):
-            if not _readable(path) or judged not in (None, State.of(path.lstat())):
+            if judged not in (None, State.of(path.lstat())):
                 return None
             aside = put_aside(path, folder)
             # Where there are no locks, a good shard may have come in between the two calls. Its
             # name is free, so it goes back.
             if judged is not None and aside.lstat().st_ino != judged.inode:
-                os.link(aside, path, follow_symlinks=False)
-                fsync_folder(path.parent)
-                aside.unlink()
+                _put_back(aside, path)
                 return None
     except OSError:
         return None
     return aside
 
 
-def _readable(path: Path) -> bool:
-    """Whether all of a file can be read, or it is no file that anyone could read rows from."""
+def _put_back(aside: Path, path: Path) -> None:
+    """Give a file its name back, unless another one has that meanwhile."""
     try:
-        with opened(path) as fd:
-            sha256_of(fd)
-    except ShardError:
-        return True
+        os.link(aside, path, follow_symlinks=False)
     except OSError:
-        return False
-    return True
+        if not os.path.lexists(path):  # no hard links here
+            aside.rename(path)
+            fsync_folder(path.parent)
+        return
+    fsync_folder(path.parent)
+    aside.unlink()
 
 
 def load_checked(file: Path) -> dict[str, State]:

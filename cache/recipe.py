@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-from cache.errors import RecipeError
+from cache.errors import DamagedRecipe, RecipeError
 
 FORMAT_VERSION = 1
 
@@ -162,27 +162,29 @@ def parse_recipe(text: bytes, name: str) -> Recipe:
 
     Raises
     ------
+    DamagedRecipe
+        Not such a text, or one that was changed.
     RecipeError
-        Not such a text, damaged, or of a newer format.
+        Of a newer format.
     """
     try:
         whole = json.loads(text)
         fields, digest = dict(whole["recipe"]), whole["digest"]
         version, dtype = fields["version"], fields["dtype"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise RecipeError(f"not a recipe: {error!r:.80}") from error
+        raise DamagedRecipe(f"not a recipe: {error!r:.80}") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RecipeError(
             f"the store has format {version!r:.20} and this version of Headstart reads up to "
             f"{FORMAT_VERSION}: use the newer version of Headstart"
         )
     if dtype not in get_args(StorageDtype):
-        raise RecipeError(f"rows of dtype {dtype!r:.20} cannot be stored")
+        raise DamagedRecipe(f"rows of dtype {dtype!r:.20} cannot be stored")
     if not all(_is_plain(value) for value in fields.values()):
-        raise RecipeError("a field of it is neither a plain value nor a list of such")
+        raise DamagedRecipe("a field of it is neither a plain value nor a list of such")
     recipe = _typed(fields) or StoredRecipe(fields, name)
     if recipe.digest != digest:
-        raise RecipeError("the recipe does not match its digest")
+        raise DamagedRecipe("the recipe does not match its digest")
     return recipe
 
 

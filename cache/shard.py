@@ -19,10 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.atomic import opened, read_at, twice
+from cache.atomic import is_hollow, opened, read_at, twice
 from cache.errors import ShardError
 from cache.header import BLOCK, KEY_BYTES, Header, check, parse
 from cache.recipe import Recipe
+
+UNREADABLE = "cannot be read"
+"""How what is told of a file begins that may be another user's, or good again tomorrow."""
 
 NAME = re.compile(r"(?P<recipe>[0-9a-f]{8})-(?P<rows>[1-9][0-9]*)-(?P<digest>[0-9a-f]{32})\.h5")
 
@@ -118,7 +121,7 @@ def open_shard(path: Path, recipe: Recipe) -> Shard:
     try:
         return twice(path, lambda: _open_shard(path, recipe))
     except OSError as error:
-        raise ShardError(f"cannot be read: {error.strerror}") from error
+        raise ShardError(f"{UNREADABLE}: {error.strerror}") from error
 
 
 def _open_shard(path: Path, recipe: Recipe) -> Shard:
@@ -126,7 +129,10 @@ def _open_shard(path: Path, recipe: Recipe) -> Shard:
     if name is None:
         raise ShardError("its name is not that of a shard")
     with opened(path) as fd:
-        state = State.of(os.fstat(fd))
+        found = os.fstat(fd)
+        state = State.of(found)
+        if is_hollow(found):
+            raise ShardError("damaged: nearly all of it is a hole")
         header = read_header(fd)
         if (name["recipe"], int(name["rows"])) != (header.recipe.hex()[:8], header.rows):
             raise ShardError("renamed: name and header disagree")

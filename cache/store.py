@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cache.atomic import anchor, commit
 from cache.census import Census
-from cache.errors import CacheError, MissingRows, RecipeError, ShardError, told_as
+from cache.errors import CacheError, DamagedRecipe, MissingRows, RecipeError, ShardError, told_as
 from cache.folder import Folder, load_recipe, save_recipe
-from cache.integrity import Finding
+from cache.integrity import Finding, quarantine
 from cache.recipe import Recipe
 from cache.rows import cast, identities
 from cache.shard import Block, shard_name
@@ -56,6 +56,8 @@ class FeatureStore:
     ) -> FeatureStore:
         """Open the store of a recipe in ``root / recipe.name``; create it if there is none.
 
+        A damaged recipe.json goes to the quarantine and is written anew.
+
         Parameters
         ----------
         root
@@ -68,12 +70,19 @@ class FeatureStore:
         Raises
         ------
         RecipeError
-            The folder holds another recipe, an unreadable one or one of a newer format.
+            The folder holds another recipe, an unreadable one or one of a newer format; or a
+            damaged one that cannot be moved.
         CacheError
             The folder cannot be created.
         """
         folder = Folder(Path(root) / recipe.name)
-        found = load_recipe(folder)
+        try:
+            found = load_recipe(folder)
+        except DamagedRecipe:
+            # What it said is known here, and the folder's name has its digest.
+            folder.create()
+            quarantine(folder.recipe, folder.quarantine, None)
+            found = None
         if found is None:
             folder.create()
             save_recipe(folder, recipe, provenance)
@@ -181,13 +190,7 @@ class FeatureStore:
         """
         block = self._block(keys, features, views)
         folder = self._folder
-        folder.create()
-        with told_as(f"look at {folder.recipe}"):
-            there = folder.recipe.exists()
-        if not there:  # others removed the store, which had nothing they needed
-            save_recipe(folder, self._recipe, {})
-            self._anchored = False
-        self._anchor()
+        self._ensure_folder()
         path = commit(
             folder.tmp,
             folder.shards,
@@ -195,6 +198,7 @@ class FeatureStore:
             lambda fd: write_shard(fd, block, self._recipe),
             lambda digest: shard_name(self._recipe, len(block.keys), digest),
         )
+        self._ensure_folder()  # others may have begun to remove the store before they saw the shard
         with self._lock:
             try:
                 self._census.add(path)
@@ -233,7 +237,7 @@ class FeatureStore:
             except (ShardError, FileNotFoundError):
                 self.refresh()
             except OSError as error:
-                raise CacheError(f"cannot map {error.filename}: {error.strerror}") from error
+                raise CacheError(f"cannot map a shard: {error}") from error
         raise CacheError(f"{self.folder} keeps changing while it is read; try again")
 
     def blocks(self, rows: int = 4096) -> Iterator[Block]:
@@ -256,7 +260,7 @@ class FeatureStore:
         except (ShardError, FileNotFoundError):
             self.refresh()
         except OSError as error:
-            raise CacheError(f"cannot map {error.filename}: {error.strerror}") from error
+            raise CacheError(f"cannot map a shard: {error}") from error
         keys, views = table.distinct(given)
         order = np.argsort(self._tabled().index.find(keys, views), kind="stable")
         for low in range(0, len(order), rows):
@@ -305,6 +309,7 @@ class FeatureStore:
         with self._lock:
             if self._table is None or self._table.by_name != self._census.good:
                 self._table = Table(self._census.good.values())
+                self._maps.drop_all_but(self._table.by_name.values())
                 # The table's shards share one copy of the identities; the others are let go.
                 self._census.good = dict(self._table.by_name)
             return self._table
@@ -323,9 +328,18 @@ class FeatureStore:
             )
         return Block(wanted, numbers, cast(rows, self._recipe.dtype))
 
-    def _anchor(self) -> None:
-        """Make the store's folders durable, once; `commit` does so for what lies in them."""
-        if not self._anchored:
+    def _ensure_folder(self) -> None:
+        """Make folders and recipe durable, once, and again where others removed them.
+
+        `commit` does so for what lies in them.
+        """
+        folder = self._folder
+        made = folder.create()
+        with told_as(f"look at {folder.recipe}"):
+            there = folder.recipe.exists()
+        if not there:
+            save_recipe(folder, self._recipe, {})
+        if made or not there or not self._anchored:
             with told_as(f"sync {self.folder}"):
-                anchor(self._folder.shards)
+                anchor(folder.shards)
             self._anchored = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,8 @@ from cache.index import Index
 from cache.rows import copy_rows, is_run, ranges
 from cache.shard import Block, Shard, State, map_features
 
-# Each map holds a file descriptor, of which a process may have no more than 256.
-_LIMIT = 64
+# Each map holds a file descriptor, and a process may have as few as 256 of these.
+_LIMIT = max(64, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 class Maps:
@@ -34,11 +35,26 @@ class Maps:
             name = shard.path, shard.state
             features = self._maps.pop(name, None)
             if features is None:
-                features = map_features(shard)
+                features = self._mapped(shard)
             self._maps[name] = features
             if len(self._maps) > _LIMIT:
                 self._maps.popitem(last=False)
             return features
+
+    def drop_all_but(self, shards: Iterable[Shard]) -> None:
+        """Let go of maps of other shards: the disk keeps the space of a removed one until then."""
+        left = {(shard.path, shard.state) for shard in shards}
+        with self._lock:
+            self._maps = OrderedDict((name, m) for name, m in self._maps.items() if name in left)
+
+    def _mapped(self, shard: Shard) -> NDArray[Any]:
+        try:
+            return map_features(shard)
+        except OSError:
+            if not self._maps:
+                raise
+            self._maps.clear()  # the process may be out of descriptors, which others use too
+            return map_features(shard)
 
 
 class Table:

@@ -16,6 +16,7 @@ from cache.errors import CacheError
 from pipeline import options
 from pipeline.config import PredictConfig
 from pipeline.errors import PipelineError
+from pipeline.text import one_line, plural, printable
 
 
 def main() -> None:
@@ -40,14 +41,27 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"{where}{error.strerror or error}", 2)
+    except MemoryError:
+        _leave("out of memory: use a smaller --batch-size or --size", 2)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _print(text: str) -> None:
+    """Print a result; what file names hold cannot steer the terminal."""
+    click.echo(printable(text))
+
+
+def _leave_if(strict: bool, rejected: int) -> None:
+    """Leave with 2 where images could not be used and that is an error."""
+    if strict and rejected:
+        _leave(f"{plural(rejected, 'file')} could not be used (--strict: an error)", 2)
+
+
 def _leave(sentence: str, code: int) -> None:
-    click.echo(f"headstart: {sentence}", err=True)
+    click.echo(f"headstart: {one_line(sentence)}", err=True)
     sys.exit(code)
 
 
@@ -72,8 +86,8 @@ def features(as_json: bool, **flags: Any) -> None:
     config = options.features_config(flags)
     with ProgressReport() as progress:
         made = make_features(config, find_dataset(config), progress)
-    click.echo(json.dumps(features_json(made)) if as_json else features_text(made))
-    sys.exit(2 if config.strict and made.rejects else 0)
+    _print(json.dumps(features_json(made)) if as_json else features_text(made))
+    _leave_if(config.strict, len(made.rejects))
 
 
 @command.command()
@@ -93,8 +107,8 @@ def heads(as_json: bool, **flags: Any) -> None:
         trained = train_heads(config, progress)
     write_run(trained)
     save_best(trained)
-    click.echo(json.dumps(heads_json(trained)) if as_json else heads_text(trained, sys.argv[0]))
-    sys.exit(2 if config.features.strict and trained.features.rejects else 0)
+    _print(json.dumps(heads_json(trained)) if as_json else heads_text(trained, sys.argv[0]))
+    _leave_if(config.features.strict, len(trained.features.rejects))
 
 
 @command.command("export-h5")
@@ -113,8 +127,8 @@ def export_h5(file: Path, as_json: bool, **flags: Any) -> None:
     config = options.features_config(flags)
     with ProgressReport() as progress:
         done = export_rows(config, file, progress)
-    click.echo(json.dumps(exported_json(done)) if as_json else exported_text(done))
-    sys.exit(2 if config.strict and done.features.rejects else 0)
+    _print(json.dumps(exported_json(done)) if as_json else exported_text(done))
+    _leave_if(config.strict, len(done.features.rejects))
 
 
 @command.command()
@@ -133,12 +147,16 @@ def predict(as_json: bool, strict: bool, **flags: Any) -> None:
     with ProgressReport() as progress:
         labelled = label(PredictConfig(**flags), progress)
     for reject in labelled.rejects:
-        click.echo(f"headstart: {reject.path}: {reject.reason}", err=True)
+        click.echo(one_line(f"headstart: {reject.path}: {reject.reason}"), err=True)
     if as_json:
-        click.echo(json.dumps(predictions_json(labelled)))
+        _print(json.dumps(predictions_json(labelled)))
     else:
-        click.echo(predictions_csv(labelled), nl=False)
-    sys.exit(2 if not labelled.paths or (strict and labelled.rejects) else 0)
+        table = predictions_csv(labelled)
+        # A file or a pipe gets names byte for byte.
+        sys.stdout.write(printable(table) if sys.stdout.isatty() else table)
+    if not labelled.paths:
+        sys.exit(2)
+    _leave_if(strict, len(labelled.rejects))
 
 
 @command.command()
@@ -155,7 +173,7 @@ def status(data: str | None, out: Path, as_json: bool) -> None:
 
     found = find_stores(out)
     shown, broken = look(found, out, data), found.broken
-    click.echo(json.dumps(status_json(shown, broken)) if as_json else status_text(shown, broken))
+    _print(json.dumps(status_json(shown, broken)) if as_json else status_text(shown, broken))
 
 
 @command.command()
@@ -178,7 +196,7 @@ def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
 
         with ProgressReport() as progress:
             again = compute_again(options.features_config(flags), recompute, progress)
-    click.echo(json.dumps(verify_json(found, again)) if as_json else verify_text(found, again))
+    _print(json.dumps(verify_json(found, again)) if as_json else verify_text(found, again))
     sys.exit(1 if found.findings or (again and again.deviations) else 0)
 
 
@@ -191,8 +209,8 @@ def compact(out: Path, as_json: bool) -> None:
     from pipeline.tidy import compact as merge
 
     done = merge(out)
-    click.echo(json.dumps(compact_json(done)) if as_json else compact_text(done))
-    sys.exit(1 if any(store.findings for store in done.values()) else 0)
+    _print(json.dumps(compact_json(done)) if as_json else compact_text(done))
+    sys.exit(0 if done.sound else 1)
 
 
 @command.command()
@@ -211,13 +229,13 @@ def gc(data: tuple[str, ...], out: Path, yes: bool, as_json: bool) -> None:
 
     plan = plan_gc(data, out)
     if not as_json:
-        click.echo(plan_text(plan))
+        _print(plan_text(plan))
     agreed = not plan.nothing and (yes or (not as_json and _confirmed("remove it?")))
     findings = carry_out(plan) if agreed else ()
     if as_json:
-        click.echo(json.dumps(gc_json(plan, agreed, findings)))
+        _print(json.dumps(gc_json(plan, agreed, findings)))
     elif not plan.nothing:
-        click.echo(gc_text(agreed, findings))
+        _print(gc_text(agreed, findings))
     sys.exit(1 if findings else 0)
 
 

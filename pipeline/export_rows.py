@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cache.export import Columns, check_suffix, export
 from pipeline.config import FeaturesConfig
-from pipeline.dataset import Dataset, holdout
+from pipeline.dataset import Dataset
 from pipeline.events import Observer
-from pipeline.roles import HOLDOUT_FRACTION
+from pipeline.roles import HOLDOUT_FRACTION, holdout_split
 from pipeline.stage_one import Features, find_dataset, make_features
 
 OWN_SPLIT = "the data set's own"
@@ -110,6 +110,6 @@ def _split(
         return dataset.splits, {"split_rule": OWN_SPLIT}
     if labels is None:
         return None, _NO_SPLIT
-    mask = holdout(made.keys, labels, dataset.groups, seed=seed, fraction=HOLDOUT_FRACTION).mask
+    split = holdout_split(dataset, made.keys, seed)
     rule = f"test: the holdout of headstart heads, {HOLDOUT_FRACTION:.0%} by hash, seed {seed}"
-    return tuple(np.where(mask, "test", "train").tolist()), {"split_rule": rule}
+    return tuple(split.tolist()), {"split_rule": rule}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.assemble import Assembly, assemble
 from pipeline.config import BackboneConfig, PredictConfig, usable_cores
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WeightsUnavailable
 from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer
 from pipeline.export import HeadFile, load_head
 from pipeline.images.batches import decoded_batches
@@ -102,22 +102,28 @@ def _assembly_of(head: HeadFile, config: PredictConfig) -> Assembly:
     """Assemble the head's own backbone; refuse any other."""
     recipe = head.recipe
     source = config.weights or head.weights.source
-    if source == "file":
+    if config.weights is None and source == "file":
         raise UsageError(
             f"{config.head} was trained on the weight file {head.weights.name} "
             f"(SHA-256 {recipe.weights[:16]}...): name it with --weights FILE"
         )
-    assembly = assemble(
-        BackboneConfig(
-            backbone=recipe.backbone,
-            weights=source,
-            seed=head.weights.seed,
-            size=recipe.size,
-            resize=recipe.resize.partition("-")[0],  # the mode; the filter follows from it
-            pooling=recipe.pooling,
-            batch_size=config.batch_size,
-        )
+    backbone = BackboneConfig(
+        backbone=recipe.backbone,
+        weights=source,
+        seed=head.weights.seed,
+        size=recipe.size,
+        resize=recipe.resize.partition("-")[0],  # the mode; the filter follows from it
+        pooling=recipe.pooling,
+        batch_size=config.batch_size,
     )
+    try:
+        assembly = assemble(backbone)
+    except WeightsUnavailable:
+        raise UsageError(
+            f"{config.head} needs the {source} weights of {recipe.backbone} that it was trained "
+            "with, and they are not on this machine and cannot be fetched: name a copy of the file "
+            "with --weights FILE"
+        ) from None
     if assembly.recipe != recipe:
         other = [name for name in vars(recipe) if vars(recipe)[name] != vars(assembly.recipe)[name]]
         raise UsageError(_refusal(config, head, assembly, other))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, holdout, require_labels
 from pipeline.errors import UsageError
-from pipeline.events import Notice, Observer
+from pipeline.events import Notice, Observer, ignore
 from pipeline.images.hashing import distinct
+from pipeline.text import plural
 
 HOLDOUT_FRACTION = 0.2
 
@@ -71,13 +72,16 @@ def assign_roles(
     if doubles.any():
         observe(
             Notice(
-                f"left out: {_images(int(doubles.sum()))} whose bytes are those of an image "
-                "of a later split (train, val, test)"
+                f"left out: {plural(int(doubles.sum()), 'image')} whose bytes are those of an "
+                "image of a later split (train, val, test)"
             )
         )
         role[doubles] = ""
+    _tell_torn_groups(dataset, role, observe)
     if set_aside and not (role == "test").any():
+        before = role.copy()
         _set_aside(dataset, keys, role, groups, seed, observe)
+        _refuse_too_small(dataset, before, role, folds)
     if "val" in (dataset.splits or ()) and not (role == "val").any():
         raise UsageError(f"every val image of {dataset.name} equals a test image; none is left")
     used = np.flatnonzero(role != "")
@@ -109,6 +113,13 @@ def _groups(dataset: Dataset, file: NDArray[np.int64]) -> NDArray[np.int64]:
     return component[file].astype(np.int64)
 
 
+def holdout_split(dataset: Dataset, keys: NDArray[np.uint8], seed: int) -> NDArray[np.str_]:
+    """Return the split that `assign_roles` gives images which come unsplit: ``train``, ``test``."""
+    role = np.full(len(keys), "train", dtype="<U5")
+    _set_aside(dataset, keys, role, _groups(dataset, distinct(keys)[1]), seed, ignore)
+    return role
+
+
 def _set_aside(
     dataset: Dataset,
     keys: NDArray[np.uint8],
@@ -126,6 +137,47 @@ def _set_aside(
     role[free[chosen.mask]] = "test"
     if chosen.stratified:
         observe(Notice("the holdout is stratified: chosen by hash alone it would miss a class"))
+
+
+def _refuse_too_small(
+    dataset: Dataset, before: NDArray[np.str_], after: NDArray[np.str_], folds: int
+) -> None:
+    """Say so where a class has enough images to train on but for those that are set aside.
+
+    Raises
+    ------
+    UsageError
+        There is such a class.
+    """
+    assert dataset.labels is not None
+    labels = np.array(dataset.labels)
+    needed = 1 if (after == "val").any() else folds
+    for label in np.unique(labels):
+        own = labels == label
+        had, left = (int((own & (role == "train")).sum()) for role in (before, after))
+        if had >= needed > left:
+            raise UsageError(
+                f"class {str(label)!r} of {dataset.name} has {plural(had, 'image')}, of which "
+                f"{had - left} went to the holdout, so that {left} are left for {needed} folds: "
+                "add images, use fewer folds (--folds), or set none aside (--no-holdout)"
+            )
+
+
+def _tell_torn_groups(dataset: Dataset, role: NDArray[np.str_], observe: Observer) -> None:
+    """Tell of groups of the user's that the user's own split divides: a score may flatter."""
+    if dataset.groups is None or dataset.splits is None:
+        return
+    sides = defaultdict(set)
+    for group, side in zip(dataset.groups, role.tolist(), strict=True):
+        sides[group].add(side)
+    torn = [group for group, found in sides.items() if len(found - {""}) > 1]
+    if torn:
+        observe(
+            Notice(
+                f"{plural(len(torn), 'group')} such as {torn[0]!r} lie on more than one side of "
+                "the data's own split: what is scored there may be known from training"
+            )
+        )
 
 
 def _names(user_groups: Sequence[str], groups: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -158,7 +210,3 @@ def _tell_contradictions(dataset: Dataset, file: NDArray[np.int64], observe: Obs
         observe(Notice(f"the same image under different labels: {told}"))
     if len(contradicting) > 3:
         observe(Notice(f"{len(contradicting) - 3} more images stand under different labels"))
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"

@@ -69,8 +69,11 @@ def find_dataset(config: FeaturesConfig) -> Dataset:
     UsageError
         No place to write, no such data, or no image in it.
     """
+    if config.data == DEMO:
+        _ensure_writable(config.out)
+    dataset = load_dataset(config.data, config.out)
     _ensure_writable(config.out)
-    return load_dataset(config.data, config.out)
+    return dataset
 
 
 def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -> Features:
@@ -97,7 +100,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     for finding in (*store.check(), *facts.check()):
         observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
     # What could not be decoded by this recipe's rule cannot be today: it is not read again.
-    hopeless = {r.key: r.reason for r in read_rejects(store.folder) if r.key is not None}
+    hopeless = {r.key: r.reason for r in read_rejects(store.folder) if r.key and r.undecodable}
     hopeful = np.array([key.tobytes() not in hopeless for key in keys], bool)
     done = extract(
         Job(
@@ -187,9 +190,10 @@ def _reject(
 ) -> Reject:
     """Say why an image is not used; a failure that may pass is not held against its bytes."""
     if key in hopeless:
-        return Reject(path, key, hopeless[key])
+        return Reject(path, key, hopeless[key], undecodable=True)
     error = failed[key]
-    return Reject(path, None if isinstance(error, Transient) else key, str(error))
+    lasting = not isinstance(error, Transient)
+    return Reject(path, key if lasting else None, str(error), undecodable=lasting)
 
 
 def _ensure_writable(out: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.assemble import provenance
 from pipeline.config import HeadsConfig
 from pipeline.dataset import require_labels
+from pipeline.errors import UsageError
 from pipeline.events import Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
 from pipeline.heads import default_specs
@@ -73,6 +74,12 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     found = find_dataset(config.features)
     require_labels(found, config.folds)
     features = make_features(config.features, found, observe)
+    lost = sorted(set(found.labels or ()) - set(features.dataset.labels or ()))
+    if lost:
+        raise UsageError(
+            f"class {lost[0]!r} of {found.name} has no image that can be used; the reasons are in "
+            f"{features.store.folder / 'rejects.jsonl'}"
+        )
     roles = assign_roles(
         features.dataset,
         features.keys,

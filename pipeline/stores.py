@@ -29,7 +29,8 @@ class StoreStatus:
     rejected
         Files on its list of rejects.
     missing
-        Distinct images of the data set asked about that have no row; None where none was.
+        Distinct images of the data set asked about that have no row, those aside that cannot be
+        decoded; None where no data set was asked about.
     recipe, provenance
         What its rows are, and what made them.
     """
@@ -143,30 +144,39 @@ def store_folders(out: Path) -> list[Path]:
     """
     if not out.is_dir():
         raise UsageError(f"{out} is no folder; name the one that --out named")
-    return sorted([*out.glob("features/*/"), *out.glob("images/*/")])
+    folders = [*out.glob("features/*/"), *out.glob("images/*/")]
+    # A first run that was killed before it wrote the recipe leaves empty folders, which are none.
+    return sorted(f for f in folders if (f / "recipe.json").exists() or any(f.glob("shards/*")))
 
 
 def _distinct_keys(data: str, out: Path) -> NDArray[np.uint8]:
     # Their imports would slow down whoever only asks what is there.
     from pipeline.config import FeaturesConfig
+    from pipeline.dataset import load_dataset
     from pipeline.images.hashing import distinct
-    from pipeline.stage_one import find_dataset, image_keys
+    from pipeline.stage_one import image_keys
 
     config = FeaturesConfig(data=data, out=out)
-    keys = image_keys(find_dataset(config), config)[1]
+    keys = image_keys(load_dataset(data, out), config)[1]
     return keys[distinct(keys)[0]]
 
 
 def _status(store: FeatureStore, keys: NDArray[np.uint8] | None) -> StoreStatus:
     recorded = json.loads((store.folder / "recipe.json").read_text(encoding="utf-8"))
+    made_by = recorded.get("provenance")
+    rejects = read_rejects(store.folder)
+    missing = None
+    if keys is not None:
+        hopeless = {reject.key for reject in rejects if reject.undecodable}
+        missing = sum(keys[i].tobytes() not in hopeless for i in store.missing(keys))
     return StoreStatus(
         folder=store.folder,
         rows=store.rows,
         dims=store.dims,
         bytes=store.nbytes,
         shards=store.shards,
-        rejected=len(read_rejects(store.folder)),
-        missing=None if keys is None else len(store.missing(keys)),
+        rejected=len(rejects),
+        missing=missing,
         recipe=recorded["recipe"],
-        provenance=recorded.get("provenance", {}),
+        provenance=made_by if isinstance(made_by, dict) else {},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from pipeline.errors import UsageError
 from pipeline.extract import WORK_LOCK
 from pipeline.images.rejects import Reject
 from pipeline.stage_one import find_dataset, image_keys
-from pipeline.stores import store_folders
+from pipeline.stores import find_stores
 
 # Files that no row can come from; all others may be readable again tomorrow.
-_NO_IMAGE = ("is empty", "is a folder", "is not a regular file", "lies beside")
+_NO_IMAGE = ("is empty", "is a ", "is not a regular file", "lies beside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,14 @@ class GarbagePlan:
         What would go from each store.
     leftovers
         Temporary files of dead processes beside the remembered file lists.
+    broken
+        ``(folder, why)`` of stores that cannot be opened; they are left alone.
     """
 
     needed: NDArray[np.uint8]
     stores: tuple[Garbage, ...]
     leftovers: tuple[Path, ...]
+    broken: tuple[tuple[Path, str], ...]
 
     @property
     def nothing(self) -> bool:
@@ -57,7 +60,28 @@ class GarbagePlan:
         return not self.leftovers and all(store.nothing for store in self.stores)
 
 
-def compact(out: Path) -> dict[Path, Rewritten]:
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What ``compact`` did.
+
+    Attributes
+    ----------
+    stores
+        What became of the shards of each store.
+    broken
+        ``(folder, why)`` of stores that cannot be opened; they are left alone.
+    """
+
+    stores: Mapping[Path, Rewritten]
+    broken: tuple[tuple[Path, str], ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing damaged was met."""
+        return not self.broken and not any(store.findings for store in self.stores.values())
+
+
+def compact(out: Path) -> Compacted:
     """Merge the small shards of each store below `out`.
 
     Raises
@@ -67,7 +91,9 @@ def compact(out: Path) -> dict[Path, Rewritten]:
     CacheError
         Another compaction is at work, or the system failed; no row is lost.
     """
-    return {folder: compact_store(folder) for folder in store_folders(out)}
+    found = find_stores(out)
+    merged = {store.folder: compact_store(store.folder) for store in found.good}
+    return Compacted(merged, found.broken)
 
 
 def plan_gc(data: Sequence[str], out: Path) -> GarbagePlan:
@@ -82,12 +108,12 @@ def plan_gc(data: Sequence[str], out: Path) -> GarbagePlan:
     UsageError
         No such data; or files of theirs cannot be read, so that what they need is not known.
     """
-    folders = store_folders(out)
+    stores = find_stores(out)
     keys = [_keys_of(each, out) for each in data]
     needed = np.unique(np.concatenate(keys), axis=0)
     wanted = keys_wanted(needed)
-    found = tuple(find_garbage(folder, wanted) for folder in folders)
-    return GarbagePlan(needed, found, leftovers_in(out / "files"))
+    found = tuple(find_garbage(store.folder, wanted) for store in stores.good)
+    return GarbagePlan(needed, found, leftovers_in(out / "files"), stores.broken)
 
 
 def carry_out(plan: GarbagePlan) -> tuple[tuple[Path, Finding], ...]:

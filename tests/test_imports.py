@@ -26,7 +26,7 @@ LAYERS = [
     {"assemble", "extract", "sweep", "export", "roles"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
-    {"config", "errors", "events"},
+    {"config", "errors", "events", "text"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

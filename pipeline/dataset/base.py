@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from pipeline.errors import UsageError
 from pipeline.images.rejects import Reject
+from pipeline.text import plural
 
 Split = Literal["train", "val", "test"]
 
@@ -96,21 +97,18 @@ def require_labels(dataset: Dataset, folds: int = 5) -> None:
     few = [(counts[c], c) for c in classes if counts[c] < needed]
     if few:
         count, label = min(few)
-        others = f" ({len(few) - 1} more classes have too few)" if len(few) > 1 else ""
+        more = plural(len(few) - 1, "more class has", "more classes have")
+        others = f" ({more} too few)" if len(few) > 1 else ""
         if needed == 1:
             raise UsageError(
                 f"class {label!r} of {name} has no image in the training split{others}: "
                 "add some, or leave the class out"
             )
         raise UsageError(
-            f"class {label!r} of {name} has {_images(count)} to train on, fewer than the "
-            f"{folds} folds{others}: add images, use fewer folds, or leave the class out"
+            f"class {label!r} of {name} has {plural(count, 'image')} to train on, fewer than the "
+            f"{folds} folds{others}: add images, use fewer folds (--folds), or leave the class out"
         )
 
 
 def _taken(values: Sequence[T] | None, positions: list[int]) -> tuple[T, ...] | None:
     return None if values is None else tuple(values[i] for i in positions)
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"

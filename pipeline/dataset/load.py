@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from pipeline.config import DEMO
 from pipeline.dataset.base import Dataset
 from pipeline.dataset.digits import render_digits
 from pipeline.dataset.folder import load_folder
 from pipeline.dataset.table import TABLE_SUFFIXES, load_table
 from pipeline.errors import UsageError
+from pipeline.text import plural
 
 
 def load_dataset(data: str, out: Path) -> Dataset:
@@ -28,7 +30,9 @@ def load_dataset(data: str, out: Path) -> Dataset:
     UsageError
         There is no such thing, it cannot be read, or it holds no usable image.
     """
-    if data == "digits":
+    if not data.strip():
+        raise UsageError("DATA is empty: name a folder, a CSV or Parquet file, or digits")
+    if data == DEMO:
         dataset = load_folder(render_digits(out), out=None)
     else:
         path = Path(data)
@@ -58,7 +62,7 @@ def _not_data(path: Path) -> str:
 
 def _no_images(data: str, dataset: Dataset) -> str:
     if not dataset.rejects:
-        return f"{data} holds no images ({dataset.ignored} other files were ignored)"
+        return f"{data} holds no images ({plural(dataset.ignored, 'other file')} ignored)"
     first = dataset.rejects[0]
     count = len(dataset.rejects)
     return f"{data} holds no usable image: {count} rejected, such as {first.path}, {first.reason}"

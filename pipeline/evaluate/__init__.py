@@ -4,7 +4,7 @@ from pipeline.evaluate.folds import Fold, folds
 from pipeline.evaluate.metrics import METRICS, Metric, score
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax, softmax
 from pipeline.evaluate.temperature import cross_fitted, fit_temperature
-from pipeline.evaluate.ties import tied_on_rows, tied_over_folds
+from pipeline.evaluate.ties import Part, tied
 
 __all__ = [
     "METRICS",
@@ -12,12 +12,12 @@ __all__ = [
     "Fold",
     "Labels",
     "Metric",
+    "Part",
     "cross_fitted",
     "fit_temperature",
     "folds",
     "log_softmax",
     "score",
     "softmax",
-    "tied_on_rows",
-    "tied_over_folds",
+    "tied",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
 from pipeline.evaluate.softmax import Labels
+from pipeline.text import plural
 
 Fold: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -48,7 +49,10 @@ def folds(labels: Labels, groups: Labels | None, k: int, seed: int) -> list[Fold
     if groups is None or len(np.unique(groups)) == len(groups):
         split = StratifiedKFold(k, shuffle=True, random_state=seed).split(labels, labels)
     elif len(np.unique(groups)) < k:
-        raise UsageError(f"there are {len(np.unique(groups))} groups, fewer than the {k} folds")
+        raise UsageError(
+            f"there is {plural(len(np.unique(groups)), 'group')} to train on, fewer than the "
+            f"{k} folds: name more groups, or use fewer folds (--folds)"
+        )
     else:
         grouped = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
         split = grouped.split(labels, labels, groups)

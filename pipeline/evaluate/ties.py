@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,79 +18,73 @@ WORK = 10**9
 """Rows times classes times resamples above which ROC AUC is resampled less often: some seconds."""
 
 
-def tied_over_folds(a: Sequence[float | None], b: Sequence[float | None]) -> bool:
-    """Compare two heads scored on the same folds by the corrected resampled t-test.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that all heads were scored on, none of which they had seen: a fold, or the val rows.
 
-    The variance of the fold differences is widened by the share of test to training rows, since
-    training parts overlap: Nadeau and Bengio, "Inference for the Generalization Error" (2003),
-    with ``1 / (k - 1)`` for k-fold cross-validation. Two-sided, at 5 %.
-
-    Parameters
+    Attributes
     ----------
-    a, b
-        Scores fold by fold; a fold where either is None is left out.
-
-    Returns
-    -------
-    bool
-        True where the difference cannot be told from noise, also when fewer than two folds count.
+    labels, groups
+        ``(n,)`` integers; without groups every row is its own.
+    best, others
+        ``(n, c)`` logits of the best head, and of each of the others.
     """
-    from scipy.special import stdtr
 
-    differences = np.array(
-        [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-    )
-    k = len(differences)
-    if k < 2:
-        return True
-    mean, variance = float(differences.mean()), float(differences.var(ddof=1))
-    if variance == 0.0:
-        return mean == 0.0
-    t = mean / np.sqrt((1 / k + 1 / (k - 1)) * variance)
-    return bool(2 * stdtr(k - 1, -abs(t)) > LEVEL)
+    labels: Labels
+    best: Floats
+    others: Sequence[Floats]
+    groups: Labels | None = None
 
 
-def tied_on_rows(
-    metric: str,
-    labels: Labels,
-    best: Floats,
-    others: Sequence[Floats],
-    groups: Labels | None,
-    seed: int,
-) -> list[bool]:
+def tied(metric: str, parts: Sequence[Part], seed: int) -> list[bool]:
     """Compare heads with the best one on the same rows by a paired bootstrap of the difference.
 
-    Groups are drawn with replacement, 1000 times (ROC AUC beyond a million rows times classes
-    less often, down to 200 times), the same for all heads; a head is tied where the
-    central 95 % of the differences hold zero (Efron and Tibshirani, "An Introduction to the
-    Bootstrap" (1993), chapter 13, percentile interval).
+    Within each part groups are drawn with replacement, 1000 times (ROC AUC beyond a million rows
+    times classes less often, down to 200 times), the same for all heads; a head is tied where the
+    central 95 % of the differences, averaged over parts as the scores are, hold zero (Efron and
+    Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13, percentile interval). What
+    another training set would change is not in it.
 
     Parameters
     ----------
     metric
         Name in :data:`pipeline.evaluate.METRICS`.
-    labels, groups
-        ``(n,)`` integers; without groups every row is its own.
-    best, others
-        ``(n, c)`` logits of each head.
+    parts
+        The rows scored, with the same other heads in each.
     seed
         Of the draws.
 
     Returns
     -------
     list of bool
-        One for each of ``others``.
+        One for each of the other heads.
     """
-    if not others:
-        return []
-    group_of_row = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    groups_drawn = len(labels) if group_of_row is None else int(group_of_row.max()) + 1
-    drawn = _drawn(_resamples(metric, best.size), groups_drawn, seed)
-    first = _resampled(metric, labels, best, drawn, group_of_row)
+    count = _resamples(metric, sum(part.best.size for part in parts))
+    by_part = [_differences(metric, part, count, seed + i) for i, part in enumerate(parts)]
+    return [_holds_zero(_mean_over_parts(of_head)) for of_head in zip(*by_part, strict=True)]
+
+
+def _differences(metric: str, part: Part, count: int, seed: int) -> list[NDArray[np.float64]]:
+    """Resampled differences of the best head to each of the others, (count,) each."""
+    group_of_row = None
+    if part.groups is not None:
+        group_of_row = np.unique(part.groups, return_inverse=True)[1]
+    groups = len(part.labels) if group_of_row is None else int(group_of_row.max()) + 1
+    drawn = _drawn(count, groups, seed)
+    first = _resampled(metric, part.labels, part.best, drawn, group_of_row)
     return [
-        _holds_zero(first - _resampled(metric, labels, other, drawn, group_of_row))
-        for other in others
+        first - _resampled(metric, part.labels, other, drawn, group_of_row) for other in part.others
     ]
+
+
+def _mean_over_parts(differences: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean over the parts in which a resample has a score; NaN where none has."""
+    stacked = np.stack(differences)
+    defined = ~np.isnan(stacked)
+    counts = defined.sum(axis=0)
+    means = np.full(stacked.shape[1], np.nan)
+    np.divide(np.where(defined, stacked, 0.0).sum(axis=0), counts, out=means, where=counts > 0)
+    return means
 
 
 def _resamples(metric: str, cells: int) -> int:

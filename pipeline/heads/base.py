@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate import Floats, Labels, log_softmax, softmax
+from pipeline.heads.size import HeadSize
 
 Features: TypeAlias = NDArray[np.floating[Any]]
 Tensors: TypeAlias = dict[str, NDArray[Any]]
@@ -130,8 +131,8 @@ class Trainer(Protocol):
     def probabilistic(self) -> bool:
         """Whether the softmax of the logits is a probability by training (temperature 1)."""
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of the tensors of a head fitted on so many rows, known before the fit."""
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Size of a head fitted on so many rows, known before the fit."""
 
     def fit(
         self,

@@ -137,8 +137,10 @@ class NeighboursHead:
     def _votes(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         cosines = queries @ self.rows.T
         nearest = np.argpartition(cosines, -self.k, axis=1)[:, -self.k :]
-        one_hot = np.eye(self.n_classes, dtype=np.float32)
-        return np.asarray(one_hot[self.labels[nearest]].sum(axis=1))
+        votes = np.zeros((len(queries), self.n_classes), np.float32)
+        for neighbour in self.labels[nearest].T:
+            votes[np.arange(len(queries)), neighbour] += 1
+        return votes
 
     def tensors(self) -> Tensors:
         """``rows``, ``labels``, and ``k`` and ``classes`` as arrays of one number."""

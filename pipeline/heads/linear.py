@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.heads.base import UNSEEN, Features, Fitted, Floats, Labels
 from pipeline.heads.fitted import CosineHead, LinearHead, unit_rows
 from pipeline.heads.scaling import Scaling
-from pipeline.heads.size import FLOAT32_BYTES
+from pipeline.heads.size import HeadSize
 
 MAX_ITERATIONS = 10_000
 DUAL_ITERATIONS = 2_000
@@ -29,9 +29,9 @@ class LogisticTrainer:
     tol: float = 1e-4
     probabilistic: bool = True
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of weight and bias."""
-        return (dims + 1) * n_classes * FLOAT32_BYTES
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count weight and bias."""
+        return HeadSize((dims + 1) * n_classes)
 
     def fit(
         self,
@@ -56,9 +56,9 @@ class RidgeTrainer:
     alpha: float
     probabilistic: bool = False
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of weight and bias."""
-        return (dims + 1) * n_classes * FLOAT32_BYTES
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count weight and bias."""
+        return HeadSize((dims + 1) * n_classes)
 
     def fit(
         self,
@@ -88,9 +88,9 @@ class SvmTrainer:
     C: float
     probabilistic: bool = False
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of weight and bias."""
-        return (dims + 1) * n_classes * FLOAT32_BYTES
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count weight and bias."""
+        return HeadSize((dims + 1) * n_classes)
 
     def fit(
         self,
@@ -123,9 +123,9 @@ class CentroidTrainer:
     metric: str
     probabilistic: bool = False
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of the directions, or of weight and bias."""
-        return (dims + (self.metric != "cosine")) * n_classes * FLOAT32_BYTES
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count the directions, or weight and bias."""
+        return HeadSize((dims + (self.metric != "cosine")) * n_classes)
 
     def fit(
         self,

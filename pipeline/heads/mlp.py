@@ -55,9 +55,9 @@ class MlpTrainer:
     probabilistic: bool = True
     _net: _Net | None = field(default=None, repr=False, compare=False)
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of weights and biases."""
-        return HeadSize(mlp_parameters(dims, self.hidden, n_classes)).bytes
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count weights and biases."""
+        return HeadSize(mlp_parameters(dims, self.hidden, n_classes))
 
     def fit(
         self,

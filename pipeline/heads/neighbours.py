@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.heads.base import Features, Fitted, Labels
 from pipeline.heads.fitted import NeighboursHead, unit_rows
-from pipeline.heads.size import FLOAT32_BYTES
+from pipeline.heads.size import HeadSize
 
 INT32_BYTES = 4
 
@@ -24,9 +24,9 @@ class NeighboursTrainer:
     k: int
     probabilistic: bool = False
 
-    def head_bytes(self, rows: int, dims: int, n_classes: int) -> int:
-        """Bytes of the rows, their labels, and two numbers."""
-        return rows * (dims * FLOAT32_BYTES + INT32_BYTES) + 2 * INT32_BYTES
+    def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
+        """Count the rows, their labels, and two numbers."""
+        return HeadSize(rows * dims, (rows + 2) * INT32_BYTES)
 
     def fit(
         self,

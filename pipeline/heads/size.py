@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.heads.base import FittedHead, HeadSpec
+if TYPE_CHECKING:
+    from pipeline.heads.base import FittedHead, HeadSpec
 
 FLOAT32_BYTES = 4
 ADAM_MOMENTS = 2
@@ -16,25 +18,28 @@ ADAM_MOMENTS = 2
 
 @dataclass(frozen=True)
 class HeadSize:
-    """Parameters of a network in float32, and the bytes they take.
+    """What a head keeps: numbers in float32, and whatever else.
 
     Attributes
     ----------
     parameters
-        Numbers that training sets.
+        Numbers that training sets (or copies, for neighbours).
+    other_bytes
+        Bytes of what is no such number: labels, counts.
     """
 
     parameters: int
+    other_bytes: int = 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of the weights alone: all that prediction needs."""
-        return self.parameters * FLOAT32_BYTES
+        """Bytes of all that prediction needs."""
+        return self.parameters * FLOAT32_BYTES + self.other_bytes
 
     @property
     def training_bytes(self) -> int:
         """Bytes with Adam's two moments, as a full Keras checkpoint keeps them."""
-        return self.bytes * (1 + ADAM_MOMENTS)
+        return self.parameters * FLOAT32_BYTES * (1 + ADAM_MOMENTS)
 
 
 def mlp_parameters(inputs: int, hidden: Sequence[int], classes: int) -> int:
@@ -55,8 +60,8 @@ def training_bytes(spec: HeadSpec, parameters: int) -> int | None:
     return HeadSize(parameters).training_bytes if spec.head == "mlp" else None
 
 
-def size_of(head: FittedHead) -> tuple[int, int]:
-    """Floating-point numbers a fitted head keeps, and the bytes of all of its tensors."""
+def size_of(head: FittedHead) -> HeadSize:
+    """Size of a fitted head, measured on its tensors."""
     tensors = head.tensors().values()
-    numbers = sum(t.size for t in tensors if np.issubdtype(t.dtype, np.floating))
-    return int(numbers), int(sum(t.nbytes for t in tensors))
+    numbers = int(sum(t.size for t in tensors if np.issubdtype(t.dtype, np.floating)))
+    return HeadSize(numbers, int(sum(t.nbytes for t in tensors)) - numbers * FLOAT32_BYTES)

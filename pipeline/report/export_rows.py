@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.export_rows import Exported
-from pipeline.report.units import human_bytes, plural
+from pipeline.text import human_bytes, plural
 
 
 def exported_json(done: Exported) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pipeline.events import (
     RowsKept,
     SweepPlanned,
 )
+from pipeline.text import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -74,7 +75,7 @@ class ProgressReport:
         """Show one event."""
         match event:
             case Notice():
-                self._console.print(f"headstart: {event.text}", markup=False)
+                self._console.print(one_line(f"headstart: {event.text}"), markup=False)
             case ExtractionPlanned(new=0):
                 pass
             case ExtractionPlanned():
@@ -89,6 +90,7 @@ class ProgressReport:
                 self._advance(event.fits)
             case RowsKept():
                 self._counts.kept += event.rows
+                self._told = False
 
     def _begin(self, counts: _Counts) -> None:
         if self._task is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from pipeline.report.units import human_bytes, plural
 from pipeline.stage_one import Features
+from pipeline.text import human_bytes, one_line, plural
 
 MOST_REASONS = 5
+MOST_CLASSES = 12
 
 
 def features_json(made: Features) -> dict[str, Any]:
@@ -41,6 +43,14 @@ def weights_text(source: str) -> str:
     return names.get(source, "RANDOM weights: for tests only, the features mean nothing")
 
 
+def _classes(labels: Sequence[str]) -> str:
+    """Name the classes with their counts, the largest first."""
+    counts = Counter(labels).most_common()
+    told = ", ".join(f"{one_line(name)} {count}" for name, count in counts[:MOST_CLASSES])
+    rest = f" and {len(counts) - MOST_CLASSES} more" if len(counts) > MOST_CLASSES else ""
+    return f"{len(counts)}: {told}{rest}"
+
+
 def features_text(made: Features) -> str:
     """Return the closing summary: how many, how fast, where, how large, what was rejected."""
     recipe = made.assembly.recipe
@@ -54,9 +64,11 @@ def features_text(made: Features) -> str:
         f"backbone   {recipe.backbone} ({weights_text(made.assembly.weights.source)}),"
         f" {recipe.size}x{recipe.size}, {recipe.resize}, {recipe.pooling} pooling,"
         f" {recipe.precision}",
-        f"store      {made.store.folder} ({plural(made.store.rows, 'row')} x {made.store.dims},"
-        f" {human_bytes(made.store.nbytes)})",
+        f"store      {made.store.folder} (holds {plural(made.store.rows, 'row')} x"
+        f" {made.store.dims}, {human_bytes(made.store.nbytes)})",
     ]
+    if made.dataset.labels is not None:
+        lines.append(f"classes    {_classes(made.dataset.labels)}")
     doubles = len(made.keys) - made.new - made.reused
     if doubles:
         lines.append(

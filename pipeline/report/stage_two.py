@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluate import METRICS
 from pipeline.heads import training_bytes
 from pipeline.report.stage_one import features_json, features_text
-from pipeline.report.units import human_bytes, plural
 from pipeline.stage_two import Heads
 from pipeline.sweep import Entry
+from pipeline.text import human_bytes, plural
 
 
 def heads_json(heads: Heads) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def heads_text(heads: Heads, program: str) -> str:
     else:
         grouped = " that divide no group" if heads.features.dataset.groups else ""
         lines.append(f"scored on {trained} in {result.folds} stratified folds{grouped}")
+    if not METRICS[result.metric].greater_is_better:
+        lines.append(f"{result.metric.replace('_', ' ')}: the lower the better")
     lines.append(_holdout_line(heads))
     lines.append(
         f"head file  {heads.head_file} ({human_bytes(heads.head_file.stat().st_size)}): "
@@ -74,8 +77,19 @@ def heads_text(heads: Heads, program: str) -> str:
 def write_run(heads: Heads) -> None:
     """Write leaderboard, configuration and environment into the run's folder."""
     _write(heads.folder / "leaderboard.json", heads_json(heads))
-    _write(heads.folder / "config.json", dataclasses.asdict(heads.config))
+    _write(heads.folder / "config.json", _config(heads))
     _write(heads.folder / "environment.json", heads.environment)
+
+
+def _config(heads: Heads) -> dict[str, Any]:
+    """Return what was asked for, and what it came to."""
+    entries = heads.result.leaderboard
+    return {
+        "asked": dataclasses.asdict(heads.config),
+        "recipe": json.loads(heads.features.assembly.recipe.canonical()),
+        "weights": heads.features.assembly.weights.source,
+        "heads": [{"head": e.spec.head, "settings": e.spec.plain()} for e in entries],
+    }
 
 
 def _write(path: Path, content: Any) -> None:
@@ -91,14 +105,13 @@ def _table(heads: Heads) -> list[str]:
 def _line(entry: Entry) -> str:
     spread = f" ±{entry.std:.3f}" if entry.std is not None else ""
     in_training = training_bytes(entry.spec, entry.parameters)
-    training = "" if entry.train_score is None else f"{entry.train_score:.3f}"
     notes = [
         "" if in_training is None else f"{human_bytes(in_training)} with Adam's state",
         "" if entry.converged else "stopped at its limit",
     ]
     return (
         f"{'=' if entry.tied else ' '}  {entry.spec.name:<34} {entry.score:>10.3f}{spread:>7}"
-        f" {training:>9} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
+        f" {entry.train_score:>9.3f} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
         f" {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
     ).rstrip()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.report.units import human_bytes, plural
 from pipeline.stores import StoreStatus, Verified
+from pipeline.text import human_bytes, plural
 
 if TYPE_CHECKING:  # its imports would slow `status` down
     from pipeline.recompute import Recomputed

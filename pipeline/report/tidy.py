@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cache.compaction import Rewritten
 from cache.garbage import QUARANTINE_DAYS, Garbage
 from cache.integrity import Finding
-from pipeline.report.units import human_bytes, plural
-from pipeline.tidy import GarbagePlan
+from pipeline.text import human_bytes, plural
+from pipeline.tidy import Compacted, GarbagePlan
 
 
-def compact_json(done: Mapping[Path, Rewritten]) -> dict[str, Any]:
+def compact_json(done: Compacted) -> dict[str, Any]:
     """Return the object that ``compact --json`` prints."""
     return {
         "stores": [
@@ -25,22 +23,28 @@ def compact_json(done: Mapping[Path, Rewritten]) -> dict[str, Any]:
                 "bytes_after": store.bytes_after,
                 "findings": [{"shard": f.shard, "problem": f.problem} for f in store.findings],
             }
-            for folder, store in done.items()
-        ]
+            for folder, store in done.stores.items()
+        ],
+        "broken": [{"folder": str(folder), "problem": problem} for folder, problem in done.broken],
     }
 
 
-def compact_text(done: Mapping[Path, Rewritten]) -> str:
+def compact_text(done: Compacted) -> str:
     """Return one line a store, and the damaged shards that were left."""
     lines = []
-    for folder, store in done.items():
+    for folder, store in done.stores.items():
         lines.append(
             f"{folder}: {plural(store.shards_before, 'shard')}"
             f" ({human_bytes(store.bytes_before)}) -> {store.shards_after}"
             f" ({human_bytes(store.bytes_after)})"
         )
         lines += _left(folder, store.findings)
+    lines += _broken(done.broken)
     return "\n".join(lines) or "no stores yet: headstart features DATA makes one"
+
+
+def _broken(broken: tuple[tuple[Path, str], ...]) -> list[str]:
+    return [f"left alone, cannot be opened: {problem}" for _, problem in broken]
 
 
 def gc_json(
@@ -65,6 +69,7 @@ def gc_json(
             if not store.nothing
         ],
         "leftovers": [str(path) for path in plan.leftovers],
+        "broken": [{"folder": str(folder), "problem": problem} for folder, problem in plan.broken],
         "findings": [
             {"store": str(store), "shard": f.shard, "problem": f.problem} for store, f in findings
         ],
@@ -74,8 +79,10 @@ def gc_json(
 def plan_text(plan: GarbagePlan) -> str:
     """Return what would go, one line a thing, and the sum."""
     if plan.nothing:
-        return f"nothing to remove: every row belongs to one of {len(plan.needed)} images"
-    lines = [line for store in plan.stores for line in _garbage(store)]
+        nothing = f"nothing to remove: every row belongs to one of {len(plan.needed)} images"
+        return "\n".join([*_broken(plan.broken), nothing])
+    lines = _broken(plan.broken)
+    lines += [line for store in plan.stores for line in _garbage(store)]
     if plan.leftovers:
         lines.append(f"{plural(len(plan.leftovers), 'leftover')} of dead processes in files/")
     rows = sum(store.rows for store in plan.stores)

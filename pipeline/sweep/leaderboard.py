@@ -95,7 +95,7 @@ class Entry:
     train_score
         Mean over folds of the score on the rows trained on.
     parameters, bytes
-        Floating-point numbers the head keeps and bytes of its tensors (the largest over folds).
+        Floating-point numbers the head keeps once it is fitted for use, and bytes of its tensors.
     seconds
         Spent in fitting, all folds together.
     fold_scores

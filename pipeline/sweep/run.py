@@ -16,17 +16,17 @@ from pipeline.errors import UsageError
 from pipeline.evaluate import (
     METRICS,
     Fold,
+    Part,
     cross_fitted,
     fit_temperature,
     folds,
     score,
-    tied_on_rows,
-    tied_over_folds,
+    tied,
 )
 from pipeline.events import HeadTrained, Notice, Observer, SweepPlanned, ignore
 from pipeline.heads.base import Fitted, FittedHead, HeadSpec, Trainer
 from pipeline.heads.registry import trainer
-from pipeline.heads.size import size_of
+from pipeline.heads.size import HeadSize
 from pipeline.sweep.leaderboard import ROLES, Entry, Holdout, SweepConfig, SweepData, SweepResult
 
 REFIT = 2**31
@@ -35,14 +35,13 @@ REFIT = 2**31
 
 @dataclass(frozen=True)
 class _Trial:
-    """An entry before it is compared, and its logits of the val rows where there are any.
+    """An entry before it is compared, and its logits of the rows scored, part by part.
 
-    Folds are compared by their scores. The fitted heads are not kept: those of neighbours are
-    copies of the features.
+    The fitted heads are not kept: those of neighbours are copies of the features.
     """
 
     entry: Entry
-    logits: NDArray[np.floating[Any]] | None
+    logits: list[NDArray[np.floating[Any]]]
 
 
 def sweep(
@@ -120,8 +119,7 @@ def _that_fit_a_file(
 
     One that cannot be saved must not win. A wrong setting is told here too, before the first fit.
     """
-    rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
-    sizes = [trainer(s).head_bytes(rows, dims, len(data.classes)) for s in config.specs]
+    sizes = [_size(trainer(spec), data).bytes for spec in config.specs]
     large = [i for i, size in enumerate(sizes) if size > config.largest]
     if large:
         names = ", ".join(config.specs[i].name for i in large)
@@ -165,7 +163,7 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         started = perf_counter()
         fitted = _fit(spec, fitter, rows, data, fit, config.seed, number)
         seconds = perf_counter() - started
-        fits.append((*size_of(fitted.head), fitted.iterations, fitted.converged, seconds))
+        fits.append((fitted.iterations, fitted.converged, seconds))
         logits.append(fitted.head.logits(data.features[out]))
         train_logits.append(fitted.head.logits(rows))
     if not all(np.isfinite(part).all() for part in (*logits, *train_logits)):
@@ -181,14 +179,15 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         score(config.metric, data.labels[fit], own, temperature)
         for (fit, _), own in zip(parts, train_logits, strict=True)
     ]
-    parameters, nbytes, iterations, converged, seconds_each = zip(*fits, strict=True)
+    iterations, converged, seconds_each = zip(*fits, strict=True)
+    size = _size(fitter, data)
     entry = Entry(
         spec=spec,
         score=_mean(scores, config.metric),
         std=_deviation(scores),
         train_score=_mean(train_scores, config.metric),
-        parameters=max(parameters),
-        bytes=max(nbytes),
+        parameters=size.parameters,
+        bytes=size.bytes,
         seconds=sum(seconds_each),
         fold_scores=tuple(scores),
         iterations=max(iterations),
@@ -196,7 +195,13 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         temperature=temperature,
         tied=True,
     )
-    return _Trial(entry, logits[0] if len(parts) == 1 else None)
+    return _Trial(entry, logits)
+
+
+def _size(fitter: Trainer, data: SweepData) -> HeadSize:
+    """Size of a head after the last fit, on all rows that are not for test."""
+    rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
+    return fitter.head_size(rows, dims, len(data.classes))
 
 
 def _fit(
@@ -240,27 +245,21 @@ def _leaderboard(
     ordered = sorted(
         trials, key=lambda t: (sign * t.entry.score, t.entry.parameters, t.entry.spec.name)
     )
-    tied = _tied(ordered[0], ordered[1:], data, parts, config)
-    return tuple(
-        replace(trial.entry, tied=own) for trial, own in zip(ordered, (True, *tied), strict=True)
-    )
-
-
-def _tied(
-    best: _Trial, others: Sequence[_Trial], data: SweepData, parts: list[Fold], config: SweepConfig
-) -> list[bool]:
-    """Whether noise alone may set each of the others apart from the best."""
-    if best.logits is None:
-        scores = best.entry.fold_scores
-        return [tied_over_folds(scores, other.entry.fold_scores) for other in others]
-    rows = parts[0][1]
-    return tied_on_rows(
+    found = tied(
         config.metric,
-        data.labels[rows],
-        best.logits,
-        [other.logits for other in others if other.logits is not None],
-        data.groups_at(rows),
+        [
+            Part(
+                labels=data.labels[out],
+                best=ordered[0].logits[number],
+                others=[other.logits[number] for other in ordered[1:]],
+                groups=data.groups_at(out),
+            )
+            for number, (_, out) in enumerate(parts)
+        ],
         config.seed,
+    )
+    return tuple(
+        replace(trial.entry, tied=own) for trial, own in zip(ordered, (True, *found), strict=True)
     )
 
 

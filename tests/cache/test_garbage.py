@@ -5,12 +5,13 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cache import CacheError, FeatureStore
-from cache.atomic import unique_name
+from cache.atomic import anchor, unique_name
 from cache.compaction import exclusive
 from cache.garbage import (
     DAY,
@@ -78,13 +79,47 @@ def test_a_store_with_a_file_of_the_users_keeps_it(filled, rows_of):
     wanted = keys_wanted(rows_of(3, seed=9).keys)
     remove_garbage(find_garbage(store.folder, wanted), wanted)
     assert (store.folder / "notes.txt").read_text() == "mine"
+    assert FeatureStore.at(store.folder).rows == 0
+
+
+def test_a_writer_that_comes_while_a_store_is_removed_keeps_its_rows(filled, rows_of, monkeypatch):
+    store, _ = filled
+    rows = rows_of(3, 100, seed=9)
+    wanted = keys_wanted(rows.keys)
+    garbage = find_garbage(store.folder, wanted)
+    unlink, came = Path.unlink, []
+
+    def slow(path, **options):
+        unlink(path, **options)
+        if path.name == "recipe.json" and not came:
+            came.append(store.append(rows.keys, rows.features))
+
+    monkeypatch.setattr(Path, "unlink", slow)
+    remove_garbage(garbage, wanted)
+    assert came
+    assert np.array_equal(FeatureStore.at(store.folder).read(rows.keys), rows.features)
+
+
+def test_a_store_made_again_after_its_removal_is_synced_again(filled, rows_of, monkeypatch):
+    store, rows = filled
+    store.append(rows.keys[:1], rows.features[:1])
+    others = rows_of(3, 100, seed=9)
+    wanted = keys_wanted(others.keys)
+    remove_garbage(find_garbage(store.folder, wanted), wanted)
+    assert not store.folder.exists()
+    synced = []
+    monkeypatch.setattr(
+        "cache.store.anchor", lambda folder: synced.append(folder) or anchor(folder)
+    )
+    store.append(others.keys, others.features)
+    assert synced == [store.folder / "shards"]
 
 
 def test_a_store_with_a_damaged_shard_does_not_go_as_a_whole(filled, rows_of):
     store, _ = filled
     bad = min((store.folder / "shards").iterdir())
     os.truncate(bad, 5000)
-    wanted = keys_wanted(rows_of(3, seed=9).keys)
+    wanted = keys_wanted(rows_of(3, 100, seed=9).keys)
     found = find_garbage(store.folder, wanted)
     assert not found.whole
     remove_garbage(found, wanted)

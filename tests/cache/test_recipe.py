@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from cache import FeatureStore, RecipeError
@@ -77,12 +78,27 @@ def test_an_edited_recipe_is_refused(store, edited):
     ],
     ids=range(11),
 )
-def test_a_damaged_deep_or_huge_recipe_is_refused(store, text):
+def test_a_damaged_deep_or_huge_recipe_is_refused_and_healed_by_who_knows_it(store, text, rows_of):
+    rows = rows_of(5)
+    store.append(rows.keys, rows.features)
     (store.folder / "recipe.json").write_bytes(text)
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match="writes it anew"):
         FeatureStore.at(store.folder)
-    with pytest.raises(RecipeError):
+    again = FeatureStore.open(store.folder.parent, store.recipe)
+    assert np.array_equal(again.read(rows.keys), rows.features)
+    assert FeatureStore.at(store.folder).recipe == store.recipe
+    (aside,) = (store.folder / "quarantine").iterdir()
+    assert aside.read_bytes() == text
+
+
+def test_a_recipe_of_a_newer_format_is_never_replaced(store):
+    file = store.folder / "recipe.json"
+    newer = json.loads(file.read_text())
+    newer["recipe"]["version"] = 2
+    file.write_text(json.dumps(newer))
+    with pytest.raises(RecipeError, match="use the newer version"):
         FeatureStore.open(store.folder.parent, store.recipe)
+    assert json.loads(file.read_text()) == newer
 
 
 def test_a_recipe_that_is_a_link_is_refused(store, tmp_path):

@@ -9,13 +9,13 @@ from sklearn import metrics
 from pipeline.errors import UsageError
 from pipeline.evaluate import (
     METRICS,
+    Part,
     cross_fitted,
     fit_temperature,
     folds,
     score,
     softmax,
-    tied_on_rows,
-    tied_over_folds,
+    tied,
 )
 from pipeline.evaluate.metrics import _log_odds
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax
@@ -130,19 +130,6 @@ def test_a_part_is_scaled_by_the_others() -> None:
     assert len(np.unique(np.round(LOGITS[:, 0] / alone[:, 0], 9))) == 2
 
 
-def test_ties_over_folds_follow_the_corrected_test() -> None:
-    best = [0.90, 0.91, 0.92, 0.93, 0.94]
-    assert tied_over_folds(best, best)
-    assert tied_over_folds(best, [0.93, 0.88, 0.91, 0.94, 0.90])
-    assert not tied_over_folds(best, [s - 0.2 + 0.001 * i for i, s in enumerate(best)])
-    assert not tied_over_folds([0.9, 0.9], [0.8, 0.8])
-    assert tied_over_folds([0.9, None], [0.1, 0.2])
-    # t = 0.01 / sqrt((1/5 + 1/4) * 1e-4) = 1.49 is a tie; without the correction it would be
-    # 2.24, and the level for 4 degrees of freedom is 2.78.
-    assert tied_over_folds([0.01 + 0.01 * d for d in (-1.264911, -0.632456, 0, 0.632456, 1.264911)],
-                           [0.0] * 5)  # fmt: skip
-
-
 @pytest.mark.parametrize("scale", [1.0, 50.0, 1e6])
 @pytest.mark.parametrize("classes", [2, 3, 40])
 def test_log_odds_are_those_of_the_sum_over_the_other_classes(classes: int, scale: float) -> None:
@@ -185,8 +172,8 @@ def test_ties_on_rows_are_those_of_rows_drawn_one_by_one(metric: str) -> None:
     others = [logits + rng.normal(size=logits.shape) * noise for noise in (0.1, 0.5, 1.0, 2.0, 9.0)]
     for own in (groups, np.arange(90)):
         expected = [resampled_one_by_one(metric, labels, (logits, o), own) for o in others]
-        assert tied_on_rows(metric, labels, logits, others, own, 0) == expected
-    assert tied_on_rows(metric, labels, logits, others, None, 0) == expected
+        assert tied(metric, [Part(labels, logits, others, own)], 0) == expected
+    assert tied(metric, [Part(labels, logits, others)], 0) == expected
 
 
 def test_the_area_is_resampled_less_often_where_it_would_take_minutes() -> None:
@@ -199,9 +186,30 @@ def test_ties_on_rows_follow_a_paired_bootstrap() -> None:
     noise = RNG.normal(size=LOGITS.shape) * 3
     slightly = LOGITS + RNG.normal(size=LOGITS.shape) * 0.1
     others = [LOGITS, slightly, noise]
-    assert tied_on_rows("accuracy", LABELS, LOGITS, others, None, 0) == [True, True, False]
-    assert tied_on_rows("log_loss", LABELS, LOGITS, [noise], None, 0) == [False]
+    assert tied("accuracy", [Part(LABELS, LOGITS, others)], 0) == [True, True, False]
+    assert tied("log_loss", [Part(LABELS, LOGITS, [noise])], 0) == [False]
     # All rows in one group: nothing varies.
     one = np.zeros(300, int)
-    assert tied_on_rows("accuracy", LABELS, LOGITS, [LOGITS, noise], one, 0) == [True, False]
-    assert tied_on_rows("accuracy", LABELS, LOGITS, [], None, 0) == []
+    assert tied("accuracy", [Part(LABELS, LOGITS, [LOGITS, noise], one)], 0) == [True, False]
+    assert tied("accuracy", [Part(LABELS, LOGITS, [])], 0) == []
+
+
+def test_a_head_that_is_worse_in_every_fold_is_no_tie_however_its_lag_varies() -> None:
+    """A test on the scores of five folds alone could not tell: they differ too much."""
+    rng = np.random.default_rng(3)
+    parts, lags = [], (0.12, 0.3, 0.12, 0.16, 0.07)
+    for lag in lags:
+        labels = rng.integers(0, 2, 44)
+        right = np.eye(2)[labels]
+        wrong = np.arange(44) < round(44 * lag)
+        other = np.where(wrong[:, None], 1 - right, right)
+        parts.append(Part(labels, right, [other, right]))
+    assert tied("accuracy", parts, 0) == [False, True]
+
+
+def test_a_fold_without_a_score_does_not_count() -> None:
+    lacking = Part(np.zeros(20, int), LOGITS[:20], [LOGITS[:20]])
+    assert tied("roc_auc", [lacking], 0) == [True]
+    noise = RNG.normal(size=LOGITS.shape) * 30
+    sound = Part(LABELS, LOGITS, [noise])
+    assert tied("roc_auc", [lacking, sound], 0) == [False]

@@ -2,6 +2,8 @@
 
 import io
 
+import pytest
+
 from pipeline.events import (
     BatchDone,
     Event,
@@ -11,6 +13,7 @@ from pipeline.events import (
     RowsKept,
     SweepPlanned,
 )
+from pipeline.report import progress
 from pipeline.report.progress import ProgressReport
 
 
@@ -22,7 +25,11 @@ def told(*events: Event) -> str:
     return stream.getvalue()
 
 
-def test_the_last_line_is_the_end_of_the_run_with_its_counts() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+def test_the_last_line_is_the_end_of_the_run_with_its_counts(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", seconds)
     text = told(
         ExtractionPlanned(new=40, reused=7),
         BatchDone(images=32, rejected=0),

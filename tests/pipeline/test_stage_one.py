@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cache import FeatureStore
+from pipeline import stage_one
+from pipeline.extract import Job
 from tests.pipeline.conftest import SMALL, Ran, paint, start
 
 Command = Callable[..., Ran]
@@ -164,17 +167,38 @@ cli.main()
     assert (rest["new"], rest["reused"]) == (30, 10)
 
 
-def test_what_cannot_be_decoded_is_not_read_again(features: Command, photos: Path) -> None:
+def test_what_cannot_be_decoded_is_not_read_again(
+    features: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = (photos / "blue" / "0.jpg").read_bytes()
     cut = photos / "blue" / "cut.jpg"
     cut.write_bytes(whole[: len(whole) // 2])
     os.utime(cut, (1, 1))
     features(photos)
-    before = cut.stat().st_atime_ns
-    os.utime(cut, ns=(1, cut.stat().st_mtime_ns))
+    read: list[Path] = []
+    honest = stage_one.extract
+
+    def watched(job: Job) -> Any:
+        read.extend(source for source in job.sources if isinstance(source, Path))
+        return honest(job)
+
+    monkeypatch.setattr(stage_one, "extract", watched)
     again = features(photos).json
     assert (again["images"], again["rejected"]) == (24, 1)
-    assert cut.stat().st_atime_ns == 1 != before
+    assert len(read) == 24
+    assert cut not in read
+
+
+def test_a_stray_image_bans_no_other_file_with_its_bytes(features: Command, photos: Path) -> None:
+    shutil.copy(photos / "red" / "0.png", photos / "cover.png")
+    (photos / "blue" / "3.jpg").rename(photos / "todo.jpg")
+    for _ in range(2):
+        made = features(photos).json
+        assert (made["images"], made["rejected"]) == (23, 2)
+    (photos / "todo.jpg").rename(photos / "blue" / "3.jpg")
+    (photos / "cover.png").unlink()
+    made = features(photos).json
+    assert (made["images"], made["rejected"]) == (24, 0)
 
 
 def test_a_file_that_changed_unseen_is_known_again_on_the_next_run(
@@ -201,10 +225,10 @@ def test_features_that_are_not_finite_are_never_kept(
 
     honest = KerasEngine.__call__
 
-    def broken(self: KerasEngine, images: np.ndarray) -> np.ndarray:
-        rows = honest(self, images)
+    def broken(self: KerasEngine, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        (rows,) = honest(self, images)
         rows[0, 7] = np.inf
-        return rows
+        return (rows,)
 
     monkeypatch.setattr(KerasEngine, "__call__", broken)
     made = features(photos).json

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import CacheError, FeatureStore, RecipeError, atomic, integrity, rewrite
+from cache import (
+    CacheError,
+    FeatureStore,
+    MissingRows,
+    RecipeError,
+    atomic,
+    index,
+    integrity,
+    rewrite,
+)
 from cache.atomic import commit
 from cache.header import BLOCK, parse
 from cache.shard import Block, State
@@ -25,7 +34,7 @@ from tests.torture.inline import Inline, without_threads
 from tests.torture.world import Budget, Tally, World, scratch, seeded
 from tests.torture.wounds import REGIONS, flipped, regions
 
-WORLD = World(crash.ROWS, 300)
+WORLD = World(12, 300)
 CASES = {
     "kill": 6,
     "crash": 8,
@@ -78,9 +87,10 @@ def fail(monkeypatch, call, numbers, concerns=lambda *_: True):
 def states_at_the_end(scene):
     tally = Tally("crash")
     with scratch() as root:
-        found = crash.record(scene, WORLD, root / "real" / "root", seed=1)
+        world = World(crash.ROWS, 300)
+        found = crash.record(scene, world, root / "real" / "root", seed=1)
         last = len(found.recorder.ops)
-        found.judge_states([(last, n) for n in range(1000)], WORLD, root / "state", tally)
+        found.judge_states([(last, n) for n in range(1000)], world, root / "state", tally)
     assert tally.states
     return tally
 
@@ -264,9 +274,7 @@ def test_a_repair_that_is_killed_takes_no_shard_that_came_meanwhile(store, monke
     writer.join()
     assert finding.moved_to is not None
     assert bad.exists()
-    assert np.array_equal(
-        FeatureStore.at(store.folder).read(WORLD.keys[8:12]), WORLD.features[8:12]
-    )
+    assert np.array_equal(FeatureStore.at(store.folder).read(WORLD.keys[8:]), WORLD.features[8:])
 
 
 def test_a_bad_shard_that_others_move_first_is_not_in_the_way_of_a_commit(store, monkeypatch):
@@ -405,3 +413,112 @@ def test_what_verify_found_is_no_longer_taken_for_checked(store):
     assert FeatureStore.at(store.folder).check() == []
     assert [f.shard for f in FeatureStore.at(store.folder).verify()] == [shard.name]
     assert [f.shard for f in FeatureStore.at(store.folder).check()] == [shard.name]
+
+
+def test_a_sparse_file_is_put_aside_unread(store, monkeypatch):
+    path = store.folder / "shards" / "x.h5"
+    path.touch()
+    os.truncate(path, 1 << 40)  # reading it would take an hour
+    real, read = os.preadv, []
+
+    def counted(*args):
+        read.append(real(*args))
+        return read[-1]
+
+    monkeypatch.setattr(os, "preadv", counted)
+    (finding,) = FeatureStore.at(store.folder).check()
+    assert finding.moved_to is not None
+    assert sum(read) < 1 << 20
+
+
+def test_keys_made_to_collide_are_found_like_others():
+    """Words that differ in their top bits alone have few sums, whatever they are multiplied by."""
+    words = np.zeros((1 << 14, 4), np.uint64)
+    numbers = np.arange(len(words), dtype=np.uint64)
+    for column in range(4):
+        words[:, column] = (numbers >> np.uint64(4 * column) & np.uint64(15)) << np.uint64(60)
+    keys = words.view(np.uint8).reshape(-1, 32)
+    views = np.zeros(len(keys), np.uint32)
+    distinct = np.unique(keys, axis=0)
+    assert len(np.unique(index._mix(keys, views))) == len(distinct)
+    assert len(np.unique(index._mix(distinct, views[: len(distinct)]))) == len(distinct)
+
+
+def test_a_failed_sync_of_what_is_there_is_not_tried_again(store, monkeypatch):
+    """After one that failed, the next may say that all is well though the pages are gone."""
+    path = next((store.folder / "shards").iterdir())
+    inode, real = path.stat().st_ino, os.fsync
+    synced = []
+
+    def failing(fd):
+        if os.fstat(fd).st_ino == inode:
+            synced.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    block = next(FeatureStore.at(store.folder).blocks())
+    keys, features = np.array(block.keys), np.array(block.features)
+    monkeypatch.setattr(os, "fsync", failing)
+    assert FeatureStore.at(store.folder).append(keys, features) == path
+    assert len(synced) == 1
+    assert path.stat().st_ino != inode
+    assert np.array_equal(FeatureStore.at(store.folder).read(keys), features)
+
+
+def test_what_changed_after_a_check_is_checked_before_it_is_read(store):
+    reader = FeatureStore.at(store.folder)
+    assert reader.check() == []
+    for path in (store.folder / "shards").iterdir():
+        data = bytearray(path.read_bytes())
+        data[parse(bytes(data[:BLOCK])).features_at] ^= 255
+        path.write_bytes(data)
+    with pytest.raises(MissingRows):
+        reader.read(WORLD.keys[:4])
+
+
+def test_without_links_and_locks_a_shard_that_came_during_a_repair_gets_its_name_back(
+    store, monkeypatch
+):
+    bad = damaged_shard(store)
+    monkeypatch.setattr(os, "link", _refused)
+    monkeypatch.setattr("fcntl.flock", _refused)
+    put_aside = integrity.put_aside
+
+    def late(path, folder):
+        WORLD.append(FeatureStore.at(store.folder), range(8, 12))
+        return put_aside(path, folder)
+
+    monkeypatch.setattr(integrity, "put_aside", late)
+    FeatureStore.at(store.folder).check()
+    assert bad.exists()
+    assert len(FeatureStore.at(store.folder).missing(WORLD.keys[8:])) == 0
+
+
+def test_where_no_thread_can_be_started_a_commit_says_so(store, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(CacheError, match="can't start new thread"):
+        WORLD.append(store, range(8, 12))
+    monkeypatch.undo()
+    WORLD.append(store, range(8, 12))
+
+
+def test_maps_make_room_where_descriptors_run_out(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from cache import FeatureStore
+from tests.torture.world import World
+world = World(70, 4)
+store = FeatureStore.open(Path(sys.argv[1]), world.recipe)
+for n in range(70):
+    world.append(store, [n])
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+for keys, features in ((world.keys, world.features), (world.keys[::-1], world.features[::-1])):
+    assert np.array_equal(FeatureStore.at(store.folder).read(keys), features)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])

@@ -66,11 +66,11 @@ def test_the_same_seed_gives_the_same_tensors(spec: HeadSpec) -> None:
 
 
 @pytest.mark.parametrize(("n", "d", "classes"), [(60, 8, 2), (20, 50, 3)])
-def test_bytes_are_known_before_the_fit(spec: HeadSpec, n: int, d: int, classes: int) -> None:
+def test_the_size_is_known_before_the_fit(spec: HeadSpec, n: int, d: int, classes: int) -> None:
     rows, labels = gaussians(n, d, classes)
     fitter = trainer(spec)
     head = fitter.fit(rows, labels, classes, seed=1).head
-    assert fitter.head_bytes(n, d, classes) == size_of(head)[1]
+    assert fitter.head_size(n, d, classes) == size_of(head)
 
 
 def test_a_prediction_of_neighbours_takes_bounded_memory() -> None:

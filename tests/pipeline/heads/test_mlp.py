@@ -126,5 +126,5 @@ def test_the_arithmetic_of_the_users_own_head() -> None:
 
 def test_parameters_counted_before_training_are_those_kept_after() -> None:
     head = MlpTrainer(hidden=(16, 8), epochs=1).fit(ROWS, LABELS, 10, seed=0).head
-    assert size_of(head)[0] == mlp_parameters(64, (16, 8), 10)
-    assert size_of(head)[1] == HeadSize(mlp_parameters(64, (16, 8), 10)).bytes
+    assert size_of(head) == HeadSize(mlp_parameters(64, (16, 8), 10))
+    assert size_of(head).bytes == 4 * size_of(head).parameters
