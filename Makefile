@@ -3,7 +3,7 @@ DATA     ?= digits
 OUT      ?= runs
 BACKBONE ?=
 ARGS     ?=
-MINUTES  ?= 10
+MINUTES  ?=
 SEED     ?=
 PYTHON   ?= python3
 
@@ -37,8 +37,8 @@ test: lint ## lint, type-check and run the tests
 lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
-torture: $(VENV)/dev ## inject faults into the cache for MINUTES=10, and count what was lost
-	@$(VENV)/bin/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+torture: $(VENV)/dev ## inject faults into the cache (all that there are, or for MINUTES=5), and count what was lost
+	@$(VENV)/bin/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/dev ## the benchmarks: peers and Headstart on the same work, alternating
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS) || exit 1; done

@@ -1,8 +1,9 @@
 """``python -m tests.torture --minutes M --seed S``: all kinds of faults, and what was lost.
 
-Each kind runs in a process of its own, as many at once as there are cores. With ``--cases N`` each
-tries a fixed number of cases, however long that takes: states per scene for ``crash``, kills,
-single calls that fail, damages, stores, rounds and machines for the others.
+Each kind runs in a process of its own, as many at once as there are cores. Without ``--minutes``
+each goes on until its goal (`GOALS`) is reached, with them for as long as told: the table says
+which share of the goal that was. With ``--cases N`` each kind tries N cases: states per scene for
+``crash``, kills, single calls that fail, damages, stores, rounds and machines for the others.
 
 The same seed tries the same cases in the same order; how many of them is a matter of time, or of
 ``--cases``. Two kinds cannot be replayed to the end: which call a process is at when ``at_once``
@@ -29,25 +30,36 @@ from dataclasses import asdict
 from tests.torture.children import Child, start
 from tests.torture.world import Budget, Tally
 
-# Module of each kind and its share of the time, by which all single calls that can fail, 10 000
-# damages and some hundred kills fit in the default of `make torture` on two cores.
+# Module of each kind and its share of the time, as the goals need it.
 KINDS = {
     "faults": 0.27,
     "damage": 0.2,
-    "crash": 0.2,
-    "kill": 0.13,
+    "crash": 0.23,
+    "kill": 0.1,
     "model": 0.08,
     "at_once": 0.07,
     "hostile": 0.05,
+}
+# Cases of each kind that a whole run tries; where it is far more than there are, all of them.
+ALL = 1_000_000
+GOALS = {
+    "faults": ALL,
+    "damage": 10_000,
+    "crash": 2_000,
+    "kill": 400,
+    "model": 60,
+    "at_once": 60,
+    "hostile": ALL,
 }
 COLUMNS = ("tried", "states", "lost", "misread", "unhealed", "unclear", "broken")
 
 
 def table(tallies: list[Tally]) -> str:
     lines = [f"{'fault':<12}" + "".join(f"{name:>10}" for name in COLUMNS)]
+    lines[0] += f"{'of goal':>10}"
     for tally in tallies:
         counts = "".join(f"{getattr(tally, name):>10}" for name in COLUMNS)
-        lines.append(f"{tally.kind:<12}{counts}")
+        lines.append(f"{tally.kind:<12}{counts}{tally.share:>10.0%}")
         lines += [f"    {note}" for note in tally.notes]
     return "\n".join(lines)
 
@@ -61,21 +73,19 @@ def torture(kind: str, budget: Budget, seed: int) -> Tally:
         tally.tell(f"the torture itself fails: {traceback.format_exc()}", broken=1)
     if not tally.tried and not tally.broken:
         tally.tell("nothing was tried", broken=1)
+    if not tally.share:
+        tally.share = min(1.0, tally.tried / GOALS[kind])
     print(f"{kind}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return tally
 
 
-def at_once(
-    kinds: list[str], jobs: int, cases: int | None, seconds: float, seed: int
-) -> list[Tally]:
+def at_once(kinds: list[str], jobs: int, budgets: dict[str, Budget], seed: int) -> list[Tally]:
     """Try kinds of faults, some at once, each in its process."""
     waiting, running, found = sorted(kinds, key=KINDS.__getitem__), {}, {}
-    whole = sum(KINDS[kind] for kind in kinds)
     while waiting or running:
         while waiting and len(running) < jobs:
             kind = waiting.pop()
-            part = min(seconds, seconds * jobs * KINDS[kind] / whole)
-            child = _started(kind, Budget(cases, part), seed)
+            child = _started(kind, budgets[kind], seed)
             running[child.pipe] = kind, child
         for pipe in select.select(list(running), [], [])[0]:
             kind, child = running.pop(pipe)
@@ -83,7 +93,22 @@ def at_once(
     return [found[kind] for kind in kinds]
 
 
+def budgets_of(
+    kinds: list[str], jobs: int, minutes: float | None, cases: int | None
+) -> dict[str, Budget]:
+    """Return how much of each kind to try."""
+    if cases is not None:
+        return {kind: Budget(cases, clock=False) for kind in kinds}
+    if minutes is None:
+        return {kind: Budget(GOALS[kind]) for kind in kinds}
+    whole = sum(KINDS[kind] for kind in kinds)
+    shares = {kind: min(1.0, jobs * KINDS[kind] / whole) for kind in kinds}
+    return {kind: Budget(seconds=60 * minutes * shares[kind]) for kind in kinds}
+
+
 def _started(kind: str, budget: Budget, seed: int) -> Child:
+    budget = budget.part(1.0)  # its time begins now
+
     def inside(pipe: int) -> None:
         with os.fdopen(pipe, "wb", closefd=False) as file:
             file.write(pickle.dumps(torture(kind, budget, seed)))
@@ -109,16 +134,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tests.torture", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--cases", type=int, help="a fixed number of cases of each kind instead")
+    parser.add_argument("--minutes", type=float, help="default: until all goals are reached")
+    parser.add_argument("--cases", type=int, help="a number of cases of each kind instead")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", choices=KINDS, nargs="*", help="kinds of fault; default: all")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     print(f"seed {args.seed}", file=sys.stderr)
-    seconds = float("inf") if args.cases else args.minutes * 60
-    tallies = at_once(args.only or list(KINDS), args.jobs, args.cases, seconds, args.seed)
+    kinds = args.only or list(KINDS)
+    budgets = budgets_of(kinds, args.jobs, args.minutes, args.cases)
+    tallies = at_once(kinds, args.jobs, budgets, args.seed)
     for text in _failures(tallies):
         print(text, file=sys.stderr)
     print(json.dumps([asdict(tally) for tally in tallies]) if args.json else table(tallies))

@@ -480,6 +480,7 @@ def _scenes(tally: Tally, budget: Budget, seed: int, world: World, root: Path) -
         for each in left:
             count = CHUNK if budget.cases is None else min(CHUNK, budget.cases - each.judged)
             each.judge(count, world, root / "state", tally)
+    tally.share = sum(each.judged for each in records) / sum(len(each.plan) for each in records)
     for each in records:
         told = f"{each.what}: {each.judged} of {len(each.plan)} states"
         reports = each.reported <= len(each.recorder.ops)

@@ -15,7 +15,6 @@ from tests.torture.wounds import REGIONS, put, regions
 
 SHARDS = 16
 PER_SHARD = 4
-GOAL = 10_000
 
 
 class Damager:
@@ -167,4 +166,4 @@ def run(tally: Tally, budget: Budget, seed: int) -> None:
         while budget.allows(tally.tried):
             round_of_damage(damager, root / "store", f"{seed} round {rounds}", tally, kinds)
             rounds += 1
-    tally.notes.append(f"{tally.tried} of {GOAL} damages, of {len(kinds)} kinds by region")
+    tally.notes.append(f"{len(kinds)} kinds of damage and region")

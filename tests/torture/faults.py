@@ -375,6 +375,5 @@ def run(tally: Tally, budget: Budget, seed: int) -> None:
         while done < len(plan) and budget.allows(done):
             bench.inject(*plan[done], tally)
             done += 1
-    tally.notes.append(
-        f"{done} of {len(plan)} faults of single calls ({100 * done // len(plan)} %)"
-    )
+    tally.share = done / len(plan)
+    tally.notes.append(f"{done} of {len(plan)} faults of single calls")

@@ -490,5 +490,6 @@ def run(tally: Tally, budget: Budget, seed: int) -> None:
         with scratch() as root:
             took = attack(root, order[tally.tried], tally)
         peak, slowest = max(peak, took[0]), max(slowest, took[1])
+    tally.share = tally.tried / len(CASES)
     done = f"{tally.tried} of {len(CASES)} stores"
     tally.notes.append(f"{done}; at most {peak >> 20} MiB and {slowest:.1f} s of CPU")

@@ -230,7 +230,7 @@ def run(tally: Tally, budget: Budget, run_seed: int) -> None:
             machine = seed(run_seed * 1000 + number)(
                 type("Machine", (StoreAgainstDictionary,), {})  # a class remembers its seed
             )
-            tally.tried += quiet.max_examples
+            tally.tried += 1
             try:
                 run_state_machine_as_test(machine, settings=quiet)
             except Exception as error:
@@ -239,3 +239,5 @@ def run(tally: Tally, budget: Budget, run_seed: int) -> None:
                 break
             number += 1
     tally.states = Steps.taken - before
+    runs, steps = quiet.max_examples, quiet.stateful_step_count
+    tally.notes.append(f"machines of {runs} runs of up to {steps} steps")

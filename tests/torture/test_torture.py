@@ -34,7 +34,7 @@ from tests.torture.inline import Inline, without_threads
 from tests.torture.world import Budget, Tally, World, scratch, seeded
 from tests.torture.wounds import REGIONS, flipped, regions
 
-WORLD = World(crash.ROWS, 300)
+WORLD = World(12, 300)
 CASES = {
     "kill": 6,
     "crash": 8,
@@ -87,9 +87,10 @@ def fail(monkeypatch, call, numbers, concerns=lambda *_: True):
 def states_at_the_end(scene):
     tally = Tally("crash")
     with scratch() as root:
-        found = crash.record(scene, WORLD, root / "real" / "root", seed=1)
+        world = World(crash.ROWS, 300)
+        found = crash.record(scene, world, root / "real" / "root", seed=1)
         last = len(found.recorder.ops)
-        found.judge_states([(last, n) for n in range(1000)], WORLD, root / "state", tally)
+        found.judge_states([(last, n) for n in range(1000)], world, root / "state", tally)
     assert tally.states
     return tally
 
@@ -172,7 +173,7 @@ def test_an_error_of_the_torture_itself_is_in_the_table(monkeypatch):
     tally = torture("crash", Budget(cases=1), 1)
     assert tally.broken == 1
     assert "ZeroDivisionError" in tally.told[0]
-    assert table([tally]).splitlines()[1].split() == ["crash", *"000000", "1"]
+    assert table([tally]).splitlines()[1].split() == ["crash", *"000000", "1", "0%"]
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -261,9 +262,10 @@ def test_a_repair_that_is_killed_takes_no_shard_that_came_meanwhile(store, monke
     rename = os.rename
 
     def slow(source, target):
-        writer.start()
-        writer.join(0.3)
-        assert writer.is_alive(), "the writer waits until the move is through"
+        if writer.ident is None:  # the writer's own calls come here as well
+            writer.start()
+            writer.join(0.3)
+            assert writer.is_alive(), "the writer waits until the move is through"
         rename(source, target)
 
     with monkeypatch.context() as patched:
@@ -273,9 +275,7 @@ def test_a_repair_that_is_killed_takes_no_shard_that_came_meanwhile(store, monke
     writer.join()
     assert finding.moved_to is not None
     assert bad.exists()
-    assert np.array_equal(
-        FeatureStore.at(store.folder).read(WORLD.keys[8:12]), WORLD.features[8:12]
-    )
+    assert np.array_equal(FeatureStore.at(store.folder).read(WORLD.keys[8:]), WORLD.features[8:])
 
 
 def test_a_bad_shard_that_others_move_first_is_not_in_the_way_of_a_commit(store, monkeypatch):

@@ -50,6 +50,8 @@ class Tally:
         Stores that the next run did not make whole; errors that were no CacheError.
     broken
         Errors of the torture itself: what it should have tried and did not.
+    share
+        Of the faults that a whole run tries.
     told
         Text of what went wrong, with what is needed to do it again.
     notes
@@ -64,6 +66,7 @@ class Tally:
     unhealed: int = 0
     unclear: int = 0
     broken: int = 0
+    share: float = 0.0
     told: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -85,10 +88,16 @@ class Budget:
     """How much of one kind of fault to try: so many cases, or what fits in so many seconds.
 
     A fixed number of cases is the same ones each time, however fast or busy the machine is.
+
+    Attributes
+    ----------
+    clock
+        Whether faults may come by the clock as well, which no seed can replay.
     """
 
     cases: int | None = None
     seconds: float = math.inf
+    clock: bool = True
     end: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +109,7 @@ class Budget:
 
     def part(self, share: float) -> Budget:
         """Return a budget of a part of the seconds; a number of cases stays what it is."""
-        return Budget(self.cases, self.seconds * share)
+        return Budget(self.cases, self.seconds * share, self.clock)
 
 
 def seeded(*names: object) -> random.Random:
