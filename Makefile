@@ -40,15 +40,16 @@ lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 torture: $(VENV)/dev ## inject faults into the cache (all that there are, or for MINUTES=5), and count what was lost
 	@$(VENV)/bin/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/dev ## the benchmarks: peers and Headstart on the same work, alternating
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS) || exit 1; done
+bench: $(VENV)-bench/done ## the benchmarks: peers and Headstart on the same work, alternating
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; \
+	  $(VENV)-bench/bin/python -m "$$(echo "$${script%.py}" | tr / .)" $(ARGS) || exit 1; done
 
 lock: $(VENV)/dev ## rebuild both lock files with the newest versions
 	@$(LOCK) --output-file requirements.lock > /dev/null
 	@$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock > /dev/null
 
 clean: ## remove the virtual environment and the tools' caches; OUT is yours and stays
-	@rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/base: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -62,4 +63,14 @@ $(VENV)/base: requirements.lock pyproject.toml
 $(VENV)/dev: requirements-dev.lock $(VENV)/base
 	@echo 'installing the development tools into $(VENV)' >&2
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Apart from .venv, whose packages it sees: a peer shall not change what Headstart is tested with.
+$(VENV)-bench/done: tests/bench/requirements.txt $(VENV)/dev
+	@echo 'installing the peers of the benchmarks into $(VENV)-bench (once)' >&2
+	@test -x $(VENV)-bench/bin/python || $(VENV)/bin/python -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -c 'import site, sys; from pathlib import Path; \
+	  Path(site.getsitepackages()[0], "headstart.pth").write_text("import site; site.addsitedir(%r)" % sys.argv[1])' \
+	  "$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	@touch $@
