@@ -1,6 +1,7 @@
 """Look-ups agree with a dictionary."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +34,14 @@ def test_large_indices_with_repeats_agree_too():
     assert np.array_equal(index.find(keys, views), np.arange(20_000))
     assert np.array_equal(index.hidden, np.arange(20_000, 25_000))
     assert (index.find(keys, views + np.uint32(3)) == -1).all()
+
+
+@pytest.mark.parametrize("mixed", [0, 1 << 20, (1 << 64) - 1])
+def test_rows_whose_mixed_numbers_are_all_alike_are_told_apart(monkeypatch, mixed):
+    monkeypatch.setattr("cache.index._mix", lambda keys, _: np.full(len(keys), mixed, np.uint64))
+    keys = np.random.default_rng(0).integers(0, 256, (100, 32), np.uint8)
+    views = np.zeros(100, np.uint32)
+    index = Index(np.concatenate([keys[:60], keys[:20]]), views[:80])
+    expected = [*range(60), *[-1] * 40]
+    assert index.find(keys, views).tolist() == expected
+    assert index.hidden.tolist() == list(range(60, 80))
