@@ -31,6 +31,9 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 out = _option("--out", "Folder that everything is written to.", type=PATH, default="runs")
+converted = _option(
+    "--out", "Folder of the cache, where converted networks are kept.", type=PATH, default="runs"
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
@@ -39,6 +42,13 @@ strict = click.option(
 )
 batch_size = _option(
     "--batch-size", "Images that go through the network at once.", type=COUNT, default=32
+)
+
+engine = _option(
+    "--engine",
+    "What runs the network; auto takes the fastest that is installed and can.",
+    type=click.Choice(["auto", "keras", "openvino"]),
+    default="auto",
 )
 
 backbone_options = _all(
@@ -63,12 +73,20 @@ backbone_options = _all(
         type=click.Choice(["avg", "max", "avgmax", "flatten"]),
         default="avg",
     ),
+    _option(
+        "--precision",
+        "What the network computes in; auto takes bfloat16 where the processor has it and the"
+        " backbone's heads do not notice.",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+    ),
     batch_size,
 )
 
 features_options = _all(
     out,
     backbone_options,
+    engine,
     _option(
         "--commit-seconds",
         "Computed rows are made durable at the latest after this long.",
@@ -130,7 +148,7 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
         out=flags["out"],
         **{name: flags[name] for name in ("strict", "commit_seconds") if name in flags},
         backbone=BackboneConfig(
-            **{name: flags[name] for name in BackboneConfig.__dataclass_fields__}
+            **{name: flags[name] for name in BackboneConfig.__dataclass_fields__ if name in flags}
         ),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore, FileIndex
-from pipeline.assemble import Assembly, assemble, assemble_demo
+from pipeline.assemble import Assembly, assemble, assemble_demo, go_on_with_complete
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
@@ -93,6 +93,8 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     index = FileIndex.load(index_file(config.out, config.data))
     positions, keys, unreadable = _keys(dataset, index)
     strays = with_keys(dataset.rejects, index)
+    if config.backbone.precision == "auto":
+        assembly = go_on_with_complete(assembly, config.out, keys, observe)
     store, facts = assembly.stores(config.out)
     for finding in (*store.check(), *facts.check()):
         observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
@@ -106,7 +108,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
             store=store,
             facts=facts,
             resize=assembly.resize,
-            make_engine=assembly.engine,
+            make_engine=lambda: assembly.engine(config.out),
             batch_size=assembly.batch_size,
             observe=observe,
             commit_seconds=config.commit_seconds,

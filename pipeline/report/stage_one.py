@@ -32,6 +32,8 @@ def features_json(made: Features) -> dict[str, Any]:
         "pooling": recipe.pooling,
         "size": recipe.size,
         "precision": recipe.precision,
+        "engine": made.assembly.choice.engine,
+        "engine_why": made.assembly.choice.why,
     }
 
 
@@ -57,6 +59,9 @@ def features_text(made: Features) -> str:
         f"store      {made.store.folder} ({plural(made.store.rows, 'row')} x {made.store.dims},"
         f" {human_bytes(made.store.nbytes)})",
     ]
+    if made.new:
+        choice = made.assembly.choice
+        lines.insert(2, f"engine     {choice.engine} ({choice.why})")
     doubles = len(made.keys) - made.new - made.reused
     if doubles:
         lines.append(
