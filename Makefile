@@ -10,7 +10,7 @@ PYTHON   ?= python3
 VENV      := .venv
 HEADSTART  = $(VENV)/bin/headstart
 FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
-LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -18,11 +18,11 @@ PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 export DATA OUT BACKBONE
 
 .DEFAULT_GOAL := help
-.PHONY: help features heads test lint torture bench lock clean
+.PHONY: help features heads test test-backends lint torture bench lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo 'variables: DATA=digits|FOLDER|FILE.csv|FILE.parquet  OUT=runs  BACKBONE=resnet50  ARGS="--pooling max ..."'
 
 features: $(VENV)/base ## stage one: run the frozen backbone once over DATA and keep its features
@@ -33,6 +33,10 @@ heads: $(VENV)/base ## stage two: train many heads on the features (makes those 
 
 test: lint ## lint, type-check and run the tests
 	@$(VENV)/bin/python -m pytest
+
+test-backends: .venv-jax/ready .venv-torch/ready ## the engine's tests on Keras' other backends
+	@for backend in jax torch; do echo "== $$backend"; KERAS_BACKEND=$$backend PYTHONPATH=.venv-$$backend \
+	  $(VENV)/bin/python -m pytest -n 0 tests/pipeline/engines/test_keras_engine.py || exit 1; done
 
 lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
@@ -49,7 +53,8 @@ lock: $(VENV)/dev ## rebuild both lock files with the newest versions
 	@$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock > /dev/null
 
 clean: ## remove the virtual environment and the tools' caches; OUT is yours and stays
-	@rm -rf $(VENV) $(VENV)-bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-bench $(VENV)-jax $(VENV)-torch build *.egg-info \
+	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/base: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -73,4 +78,12 @@ $(VENV)-bench/done: tests/bench/requirements.txt $(VENV)/dev
 	  Path(site.getsitepackages()[0], "headstart.pth").write_text("import site; site.addsitedir(%r)" % sys.argv[1])' \
 	  "$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
+# Apart from the base environment, and before it on the path.
+.venv-jax/ready: REQUIREMENT = jax>=0.6
+.venv-torch/ready: REQUIREMENT = torch>=2.6
+.venv-jax/ready .venv-torch/ready: $(VENV)/dev
+	@echo 'installing $(REQUIREMENT) into $(@D)' >&2
+	@$(PIP) install --upgrade --target $(@D) '$(REQUIREMENT)'
 	@touch $@

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cache import FactsRecipe, FeatureRecipe, FeatureStore
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import CacheError, FactsRecipe, FeatureRecipe, FeatureStore
 from pipeline.backbones.registry import Backbone, backbone
 from pipeline.backbones.weights import Weights, resolve_weights
 from pipeline.config import DEFAULT_BACKBONE, DEMO_BACKBONE, BackboneConfig
+from pipeline.engines.choice import Choice, choose
+from pipeline.engines.openvino_engine import installed
 from pipeline.engines.pooling import check_pooling
 from pipeline.errors import WeightsUnavailable
 from pipeline.events import Notice, Observer
 from pipeline.images.decode import DECODER, Resize
 from pipeline.images.facts import FACTS_LAYOUT
+from pipeline.images.rejects import read_rejects
 from pipeline.memory import fitting_batch, memory_at_hand
 
 if TYPE_CHECKING:
@@ -31,6 +37,9 @@ Measured with Keras on TensorFlow on 2 cores, images per second of processor tim
 11.5, 11.7. So 32 is within 5 % of the best, and to probe other sizes at each start, at seconds a
 shape, would cost more than it gains."""
 
+# What ``auto`` chooses between.
+_OPEN = ("float32", "bfloat16")
+
 FACTS_RECIPE = FactsRecipe(decode=DECODER, layout=FACTS_LAYOUT)
 
 
@@ -43,35 +52,64 @@ class Assembly:
     resize: Resize
     recipe: FeatureRecipe
     batch_size: int
+    choice: Choice
+
+    def computing_in(self, precision: str) -> Assembly:
+        """Return the same of another precision."""
+        return replace(self, recipe=replace(self.recipe, precision=precision))
 
     def stores(self, out: Path) -> tuple[FeatureStore, FeatureStore]:
         """Open the stores of features and of image facts below `out`, making what is not there."""
         made_by = provenance()
-        weights = {"weights": self.weights.source}
+        how = {"weights": self.weights.source, "engine": self.choice.engine}
         return (
-            FeatureStore.open(out / "features", self.recipe, provenance=made_by | weights),
+            FeatureStore.open(out / "features", self.recipe, provenance=made_by | how),
             FeatureStore.open(out / "images", FACTS_RECIPE, provenance=made_by),
         )
 
-    def engine(self, outputs: Sequence[Output] = ()) -> Engine:
-        """Build the network (seconds; imports Keras) and compile it.
+    def engine(self, out: Path, outputs: Sequence[Output] = ()) -> Engine:
+        """Build the network; with OpenVINO from its conversion below `out`, made if it is missing.
 
         Parameters
         ----------
+        out
+            Where conversions are kept.
         outputs
             What a pass is to yield; by default the row that the recipe names.
+
+        Raises
+        ------
+        UsageError
+            The engine cannot run this network here.
+        OSError
+            A conversion cannot be kept there.
         """
-        from pipeline.engines.base import Output
+        settings = self._settings(outputs)
+        if self.choice.engine == "openvino":
+            from pipeline.engines.openvino_engine import OpenVinoEngine
+
+            return OpenVinoEngine(self.backbone, self.weights, folder=out / "converted", **settings)
+        from pipeline.engines.keras_engine import KerasEngine
+
+        return KerasEngine(self.backbone, self.weights, **settings)
+
+    def reference(self) -> Engine:
+        """Build the network that all others are measured by: in Keras, in float32."""
         from pipeline.engines.keras_engine import KerasEngine
 
         return KerasEngine(
-            self.backbone,
-            self.weights,
-            size=self.recipe.size,
-            outputs=outputs or (Output(self.recipe.layer, self.recipe.pooling),),
-            precision=self.recipe.precision,
-            batch_size=self.batch_size,
+            self.backbone, self.weights, **self._settings() | {"precision": "float32"}
         )
+
+    def _settings(self, outputs: Sequence[Output] = ()) -> dict[str, Any]:
+        from pipeline.engines.base import Output
+
+        return {
+            "size": self.recipe.size,
+            "outputs": outputs or (Output(self.recipe.layer, self.recipe.pooling),),
+            "precision": self.recipe.precision,
+            "batch_size": self.batch_size,
+        }
 
 
 def assemble(config: BackboneConfig) -> Assembly:
@@ -84,14 +122,15 @@ def assemble(config: BackboneConfig) -> Assembly:
     WeightsUnavailable
         The weights are neither on disk nor reachable.
     UsageError
-        No such pooling or resizing, the backbone cannot take that size, or the weight file is not
-        one.
+        No such pooling or resizing, the backbone cannot take that size, the weight file is not
+        one, or the engine asked for is not installed or cannot compute in that precision here.
     """
     check_pooling(config.pooling)
     facts = backbone(config.backbone or DEFAULT_BACKBONE)
     size = facts.checked_size(config.size)
     weights = resolve_weights(facts, config.weights or "imagenet", config.seed)
     resize = Resize(size, size, config.resize)
+    choice = choose(config.engine, config.precision, facts)
     recipe = FeatureRecipe(
         backbone=facts.name,
         weights=weights.digest,
@@ -101,10 +140,10 @@ def assemble(config: BackboneConfig) -> Assembly:
         resize=resize.rule,
         decode=DECODER,
         preprocessing=facts.preprocessing,
-        precision="float32",
+        precision=choice.precision,
     )
     batch_size = config.batch_size or fitting_batch(BATCH_SIZE, size, memory_at_hand())
-    return Assembly(facts, weights, resize, recipe, batch_size)
+    return Assembly(facts, weights, resize, recipe, batch_size, choice)
 
 
 def assemble_demo(config: BackboneConfig, observe: Observer) -> Assembly:
@@ -127,11 +166,53 @@ def assemble_demo(config: BackboneConfig, observe: Observer) -> Assembly:
         return assemble(replace(config, backbone=DEMO_BACKBONE))
 
 
+def go_on_with_complete(
+    assembly: Assembly, out: Path, keys: NDArray[np.uint8], observe: Observer
+) -> Assembly:
+    """Take the other precision where its store has every row and the one assembled has not.
+
+    For where the user left the precision open: what is there is not computed again.
+
+    Parameters
+    ----------
+    out
+        Where the stores are.
+    keys
+        uint8 ``(n, 32)``, the images asked for.
+    """
+    others = [assembly.computing_in(precision) for precision in _OPEN]
+    for one in sorted(others, key=lambda one: one.recipe != assembly.recipe):
+        if not _complete(out / "features" / one.recipe.name, keys):
+            continue
+        if one.recipe != assembly.recipe:
+            observe(
+                Notice(
+                    f"going on with the complete store in {one.recipe.precision}; "
+                    f"--precision {assembly.recipe.precision} computes anew"
+                )
+            )
+        return one
+    return assembly
+
+
+def _complete(folder: Path, keys: NDArray[np.uint8]) -> bool:
+    """Whether a store lacks none of these but images that it knows to be unusable."""
+    if not (folder / "recipe.json").exists():
+        return False
+    try:
+        missing = keys[FeatureStore.at(folder).missing(keys)]
+    except CacheError:
+        return False
+    unusable = {reject.key for reject in read_rejects(folder) if reject.undecodable}
+    return all(key.tobytes() in unusable for key in missing)
+
+
 def provenance() -> dict[str, str]:
     """Versions and machine that rows were made with: recorded beside them, never part of a key."""
-    names = ("headstart", "tensorflow", "keras", "numpy", "pillow", "simplejpeg", "h5py")
+    names = ["headstart", "tensorflow", "keras", "numpy", "pillow", "simplejpeg", "h5py"]
+    if installed():
+        names.append("openvino")
     return {name: version(name) for name in names} | {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "engine": "keras",
     }

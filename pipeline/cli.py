@@ -138,6 +138,8 @@ def export_h5(file: Path, as_json: bool, **flags: Any) -> None:
 @click.argument("images", nargs=-1, required=True, type=options.PATH)
 @click.option("--weights", help="Weight file of the backbone, for a head trained on one.")
 @options.batch_size
+@options.engine
+@options.converted
 @options.strict
 @options.as_json
 def predict(as_json: bool, strict: bool, **flags: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -36,6 +39,12 @@ class BackboneConfig:
     batch_size
         Images that go through the network at once; changes no feature beyond rounding. None takes
         what is fast and fits into memory.
+    engine
+        ``"keras"``, ``"openvino"``, or ``"auto"`` for the fastest that can; changes no feature
+        beyond rounding.
+    precision
+        ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for the fastest of them that
+        this backbone's heads do not notice.
     """
 
     backbone: str | None = None
@@ -46,6 +55,8 @@ class BackboneConfig:
     layer: str = "top"
     pooling: str = "avg"
     batch_size: int | None = None
+    engine: str = "auto"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,16 +122,64 @@ class PredictConfig:
         Image files, or folders that are searched for them.
     weights
         Where the backbone's weights are, as for stage one; None takes what the head names.
+    engine
+        As for stage one; the precision is the head's.
+    out
+        Folder of the cache, where converted networks are kept.
     """
 
     head: Path
     images: tuple[Path, ...]
     weights: str | None = None
     batch_size: int | None = None
+    engine: str = "auto"
+    out: Path = Path("runs")
 
 
-def usable_cores() -> int:
-    """Cores this process may run on: its affinity, which containers and batch systems set."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(system: Path = Path("/")) -> int:
+    """Cores this process may use: by its affinity, and by the CPU quota of its control groups.
+
+    A quota of one and a half cores counts as two. Containers set the quota alone, mostly: the
+    affinity then still names every core of the host.
+
+    Parameters
+    ----------
+    system
+        Root of the file system, where ``proc`` and ``sys`` are.
+    """
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min([free or 1, *(math.ceil(quota) for quota in _quotas(system))]))
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """Cores that each control group of this process, and each group above it, may use."""
+    try:
+        groups = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # not Linux
+        return
+    mounts = system / "sys/fs/cgroup"
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            roots, read = (mounts, mounts / "unified"), _quota_v2
+        elif "cpu" in controllers.split(","):
+            roots, read = (mounts / controllers, mounts / "cpu"), _quota_v1
+        else:
+            continue
+        # In a container the path may be the host's, which is not there: its root is, and counts.
+        above = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
+        for folder in (root / group for root in roots for group in above):
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                yield read(folder)
+
+
+def _quota_v2(folder: Path) -> float:
+    quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+    return int(quota) / int(period)  # "max", for no limit, is no integer
+
+
+def _quota_v1(folder: Path) -> float:
+    quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+    if quota < 0:
+        raise ValueError("no limit")
+    return quota / int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))

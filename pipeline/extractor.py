@@ -40,7 +40,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone, weights, seed, size, resize, pooling, batch_size
+    backbone, weights, seed, size, resize, pooling, batch_size, engine, precision
         As the flags of ``headstart features``.
     out
         Folder of the cache; the command line's default, so both share their rows.
@@ -49,6 +49,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     ----------
     recipe_ : str
         SHA-256 digest of the recipe, 64 hex digits: what makes these features these.
+    precision_ : str
+        What the network computes in, fixed by `fit`: it is the same on every machine after that.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         resize: str = "stretch",
         pooling: str = "avg",
         batch_size: int | None = None,
+        engine: str = "auto",
+        precision: str = "auto",
         out: str | os.PathLike[str] = "runs",
     ) -> None:
         self.backbone = backbone
@@ -70,6 +74,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.resize = resize
         self.pooling = pooling
         self.batch_size = batch_size
+        self.engine = engine
+        self.precision = precision
         self.out = out
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -80,7 +86,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         UsageError
             A parameter is out of range, or the weights cannot be found.
         """
-        self.recipe_ = self._assembly().recipe.digest
+        recipe = self._assembly(self.precision).recipe
+        self.recipe_, self.precision_ = recipe.digest, recipe.precision
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -102,7 +109,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             An image cannot be used: rows cannot be left out here, so the image is named.
         """
         check_is_fitted(self)
-        assembly = self._assembly()
+        assembly = self._assembly(self.precision_)
         sources, keys = self._sources(X)
         store, facts = assembly.stores(Path(self.out))
         store.check()
@@ -136,7 +143,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     @property
     def _n_features_out(self) -> int:
-        assembly = self._assembly()
+        assembly = self._assembly(self.precision_)
         known = dims_of(assembly.backbone, self.pooling) or assembly.stores(Path(self.out))[0].dims
         return known or self._engine_of(assembly).dims[0]
 
@@ -156,20 +163,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """Leave the network behind: it is rebuilt where it is needed."""
         return {name: value for name, value in super().__getstate__().items() if name != "_built"}
 
-    def _assembly(self) -> Assembly:
+    def _assembly(self, precision: str) -> Assembly:
         return assemble(
             BackboneConfig(
                 backbone=self.backbone, weights=self.weights, seed=self.seed, size=self.size,
                 resize=self.resize, pooling=self.pooling, batch_size=self.batch_size,
+                engine=self.engine, precision=precision,
             )
         )  # fmt: skip
 
     def _engine_of(self, assembly: Assembly) -> Engine:
         """Return the network, built only where it is not the one built last."""
-        wanted = (assembly.recipe.digest, assembly.batch_size)
+        wanted = (assembly.recipe.digest, assembly.choice.engine, assembly.batch_size)
         built = getattr(self, "_built", None)
         if built is None or built[0] != wanted:
-            self._built = built = (wanted, assembly.engine())
+            self._built = built = (wanted, assembly.engine(Path(self.out)))
         return built[1]
 
     def _sources(self, X: Any) -> tuple[list[Source], NDArray[np.uint8]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.assemble import Assembly
@@ -24,7 +26,7 @@ def grouped(assemblies: Sequence[Assembly]) -> tuple[Assembly, ...]:
 
 
 def networks_of(
-    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore]
+    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore], out: Path
 ) -> tuple[Network, ...]:
     """Make one network of all neighbours that differ in layer and pooling alone.
 
@@ -34,6 +36,8 @@ def networks_of(
         As `grouped` gives them.
     stores
         Where the rows of each are kept.
+    out
+        Where converted networks are kept.
     """
     groups: dict[str, list[tuple[Assembly, FeatureStore]]] = {}
     for assembly, store in zip(assemblies, stores, strict=True):
@@ -43,7 +47,7 @@ def networks_of(
             outputs=tuple(Output(a.recipe.layer, a.recipe.pooling) for a, _ in group),
             stores=tuple(store for _, store in group),
             resize=group[0][0].resize,
-            make_engine=group[0][0].engine,
+            make_engine=partial(group[0][0].engine, out),
             batch_size=group[0][0].batch_size,
         )
         for group in groups.values()

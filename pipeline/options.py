@@ -33,6 +33,9 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 out = _option("--out", "Folder that everything is written to.", type=PATH, default="runs")
+converted = _option(
+    "--out", "Folder of the cache, where converted networks are kept.", type=PATH, default="runs"
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
@@ -56,6 +59,14 @@ batch_size = _option(
     "Images that go through the network at once; auto: what is fast and fits into memory.",
     type=_count_or_auto,
     metavar="auto|N",
+    default="auto",
+)
+
+
+engine = _option(
+    "--engine",
+    "What runs the network; auto takes the fastest that is installed and can.",
+    type=click.Choice(["auto", "keras", "openvino"]),
     default="auto",
 )
 
@@ -109,12 +120,20 @@ backbone_options = _all(
         metavar="NAME,...",
         default="avg",
     ),
+    _option(
+        "--precision",
+        "What the network computes in; auto takes bfloat16 where the processor has it and the"
+        " backbone's heads do not notice.",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+    ),
     batch_size,
 )
 
 features_options = _all(
     out,
     backbone_options,
+    engine,
     _option(
         "--commit-seconds",
         "Computed rows are made durable at the latest after this long.",
@@ -184,7 +203,11 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
 def _backbones(flags: dict[str, Any]) -> list[BackboneConfig]:
     """Make the product of all that was listed, the networks before what is taken from each."""
     listed = ("backbone", "size", "layer", "pooling")
-    rest = {name: flags[name] for name in BackboneConfig.__dataclass_fields__ if name not in listed}
+    rest = {
+        name: flags[name]
+        for name in BackboneConfig.__dataclass_fields__
+        if name not in listed and name in flags
+    }
     values = product(*(flags[name] or (None,) for name in listed))
     return [BackboneConfig(**rest, **dict(zip(listed, each, strict=True))) for each in values]
 

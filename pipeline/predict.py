@@ -66,7 +66,7 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     observe(ExtractionPlanned(new=len(paths), reused=0))
     if head.weights.source == "random":
         observe(Notice("this head was trained on features of RANDOM weights: they mean nothing"))
-    engine = assembly.engine()
+    engine = assembly.engine(config.out)
     (dims,) = engine.dims
     if dims != head.dims:
         raise UsageError(
@@ -116,6 +116,8 @@ def _assembly_of(head: HeadFile, config: PredictConfig) -> Assembly:
         layer=recipe.layer,
         pooling=recipe.pooling,
         batch_size=config.batch_size,
+        engine=config.engine,
+        precision=recipe.precision,
     )
     try:
         assembly = assemble(backbone)

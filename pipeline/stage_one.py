@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore, FileIndex
-from pipeline.assemble import Assembly, assemble, assemble_demo
+from pipeline.assemble import Assembly, assemble, assemble_demo, go_on_with_complete
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
@@ -137,6 +137,10 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     if config.shard is not None:
         mine = config.shard.mask(keys)
         positions, keys = positions[mine], keys[mine]
+    if config.backbone.precision == "auto":
+        assemblies = grouped(
+            [go_on_with_complete(each, config.out, keys, observe) for each in assemblies]
+        )
     stores, facts = _open(assemblies, config.out, observe)
     # What could not be decoded by this recipe's rule cannot be today: it is not read again.
     hopeless = {
@@ -150,7 +154,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         Job(
             sources=[dataset.paths[i] for i in positions[hopeful]],
             keys=keys[hopeful],
-            networks=networks_of(assemblies, stores),
+            networks=networks_of(assemblies, stores, config.out),
             facts=facts,
             observe=observe,
             commit_seconds=config.commit_seconds,

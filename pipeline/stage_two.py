@@ -111,7 +111,8 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         result=result,
         folder=folder,
         created=created,
-        environment=provenance() | {"scikit-learn": version("scikit-learn")},
+        environment=provenance()
+        | {"scikit-learn": version("scikit-learn"), "engine": features.assembly.choice.engine},
     )
 
 

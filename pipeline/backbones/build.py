@@ -14,7 +14,7 @@ from pipeline.backbones.weights import Weights, file_digest
 from pipeline.errors import UsageError
 
 
-def build(backbone: Backbone, weights: Weights, size: int) -> Any:
+def build(backbone: Backbone, weights: Weights, size: int, policy: str = "float32") -> Any:
     """Build a backbone for inference.
 
     Parameters
@@ -25,6 +25,8 @@ def build(backbone: Backbone, weights: Weights, size: int) -> Any:
         As :func:`pipeline.backbones.weights.resolve_weights` gives them.
     size
         Side of the square input in pixels.
+    policy
+        Keras' name of the precision to compute in; the weights are the same in all of them.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def build(backbone: Backbone, weights: Weights, size: int) -> Any:
         If the network cannot take that size, or the file does not hold its weights or is no longer
         the one that was hashed.
     """
-    model = construct(backbone, backbone.checked_size(size))
+    model = construct(backbone, backbone.checked_size(size), policy)
     if weights.path is None:
         set_random_weights(model, backbone, weights.seed)
     else:

@@ -14,7 +14,7 @@ from pipeline.backbones.registry import Backbone
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def construct(backbone: Backbone, size: int) -> Any:
+def construct(backbone: Backbone, size: int, policy: str = "float32") -> Any:
     """Build the network up to its last feature map.
 
     Parameters
@@ -23,17 +23,19 @@ def construct(backbone: Backbone, size: int) -> Any:
         Which network.
     size
         Side of its square input in pixels, one that it can take.
+    policy
+        Keras' name of the precision to compute in, ``"mixed_bfloat16"`` or ``"float64"`` say.
 
     Returns
     -------
     keras.Model
         From preprocessed pixels, float32 (n, size, size, 3), to its last feature map
-        (n, h, w, dims); channels last and float32 whatever Keras is set to; weights as Keras
-        initialises them.
+        (n, h, w, dims); channels last and of that precision whatever Keras is set to; weights as
+        Keras initialises them.
     """
     import_keras()
     builder = _builder(backbone)
-    with _standard_settings():
+    with _standard_settings(policy):
         if not backbone.weights_file:
             return builder((size, size, 3))
         model = builder(weights=None, include_top=False, input_shape=(size, size, 3))
@@ -53,14 +55,14 @@ def _builder(backbone: Backbone) -> Any:
 
 
 @contextlib.contextmanager
-def _standard_settings() -> Iterator[None]:
-    """Channels last and float32, whatever Keras is set to: a recipe does not name these."""
+def _standard_settings(policy: str = "float32") -> Iterator[None]:
+    """Channels last and this precision, whatever Keras is set to."""
     from keras import config
 
     before = config.image_data_format(), config.floatx(), config.dtype_policy()
     config.set_image_data_format("channels_last")
     config.set_floatx("float32")
-    config.set_dtype_policy("float32")
+    config.set_dtype_policy(policy)
     try:
         yield
     finally:

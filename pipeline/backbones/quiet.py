@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.config import usable_cores
+
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
@@ -19,13 +21,16 @@ def import_keras() -> Any:
 
     TensorFlow's messages below errors, and those it writes before its log is set up (no GPU, which
     instructions it uses), are kept from standard error unless the user has set
-    ``TF_CPP_MIN_LOG_LEVEL``. If the import fails they are shown after all.
+    ``TF_CPP_MIN_LOG_LEVEL``. If the import fails they are shown after all. TensorFlow gets as many
+    threads as there are cores that this process may use, unless the user has set
+    ``TF_NUM_INTRAOP_THREADS``: it knows nothing of quotas.
     """
     logging.getLogger("tensorflow").addFilter(_is_news)
     if "keras" in sys.modules:
         return sys.modules["keras"]
     chatty = _LEVEL in os.environ
     os.environ.setdefault(_LEVEL, "2")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(usable_cores()))
     with contextlib.nullcontext() if chatty else _held_back_stderr(), warnings.catch_warnings():
         # Deprecations inside TensorFlow's own modules are no concern of whoever imports it.
         warnings.simplefilter("ignore")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones.build import build, cut
-from pipeline.backbones.preprocessing import preprocess
 from pipeline.backbones.quiet import import_keras
 from pipeline.backbones.registry import Backbone
 from pipeline.backbones.weights import Weights
 from pipeline.engines.base import Output
-from pipeline.engines.pooling import check_pooling, pool
+from pipeline.engines.checks import check_images, check_settings
+from pipeline.engines.devices import device_of, full_float32
+from pipeline.engines.graph import graph
 from pipeline.errors import UsageError
+
+# Weights stay float32; inputs and weights are rounded before each product, which is summed in
+# float32 by the kernels that hardware has for it.
+_POLICIES: Mapping[str, str] = MappingProxyType(
+    {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+)
 
 
 class KerasEngine:
@@ -33,7 +41,8 @@ class KerasEngine:
     outputs
         What one pass is to yield.
     precision
-        ``"float32"``.
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``. The last two are for a GPU; a processor
+        gives such features as well, mostly more slowly than those of float32.
     batch_size
         Images that go through the network at once.
 
@@ -54,45 +63,47 @@ class KerasEngine:
         precision: str = "float32",
         batch_size: int = 32,
     ) -> None:
-        for output in outputs:
-            check_pooling(output.pooling)
-        if precision != "float32":
-            raise UsageError(f"the Keras engine computes in float32, not in {precision!r}")
-        if batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-        size = backbone.checked_size(size)
+        check_settings(outputs, batch_size)
+        if precision not in _POLICIES:
+            raise UsageError(
+                f"the Keras engine computes in {', '.join(_POLICIES)}, not in {precision!r}"
+            )
+        self._size = backbone.checked_size(size)
         keras = import_keras()
-        self.name = f"keras-{keras.backend.backend()}"
-        self.precision = precision
+        backend = keras.backend.backend()
+        full_float32(backend)
+        self.name = f"keras-{backend}-{device_of(backend)}"
         self.outputs = tuple(outputs)
         self.batch_size = batch_size
-        layers = [output.layer for output in outputs]
-        self.network = cut(build(backbone, weights, size), layers)
-        self._shape = (size, size, 3)
         self._flatten: Callable[[Any], list[Any]] = keras.tree.flatten
-        pixels = keras.Input(batch_shape=(batch_size, *self._shape), dtype="uint8")
-        inputs = preprocess(backbone.preprocessing, pixels)
-        maps = keras.tree.flatten(self.network(inputs, training=False))
-        rows = [pool(o.pooling, m) for o, m in zip(outputs, maps, strict=True)]
-        self._model = keras.Model(pixels, rows)
-        self._model.trainable = False
+        self._model, self.network = graph(
+            backbone,
+            weights,
+            size=self._size,
+            outputs=self.outputs,
+            batch_size=batch_size,
+            policy=_POLICIES[precision],
+        )
+        self.precision = _executed(self.network)
         # TensorFlow's own kernels are faster on a CPU than what XLA makes of these networks.
-        jit = False if keras.backend.backend() == "tensorflow" else "auto"
-        self._model.compile(jit_compile=jit)
-        self.dims = tuple(int(row.shape[-1]) for row in rows)
+        self._model.compile(jit_compile=False if backend == "tensorflow" else "auto")
+        self.dims = tuple(int(row.shape[-1]) for row in self._model.outputs)
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Compute the features of at most ``batch_size`` images, uint8 (n, size, size, 3)."""
+        check_images(images, self._size, self.batch_size)
         count = len(images)
-        if images.dtype != np.uint8 or images.shape[1:] != self._shape or count > self.batch_size:
-            raise ValueError(
-                f"expected at most {self.batch_size} uint8 images of shape {self._shape}, "
-                f"got {images.dtype} {images.shape}"
-            )
         if count < self.batch_size:
-            full = np.zeros((self.batch_size, *self._shape), np.uint8)
+            full = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
             full[:count] = images
             images = full
         # Of one output alone, Keras may or may not make a list.
         rows = self._flatten(self._model.predict_on_batch(images))
         return tuple(np.array(each[:count], dtype=np.float32) for each in rows)
+
+
+def _executed(network: Any) -> str:
+    """Precision of the products: that of most layers which hold a kernel."""
+    kernels = [layer for layer in network._flatten_layers() if hasattr(layer, "kernel_size")]
+    (precision, _), *_ = Counter(str(layer.compute_dtype) for layer in kernels).most_common()
+    return precision

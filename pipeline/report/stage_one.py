@@ -35,6 +35,8 @@ def features_json(made: Features) -> dict[str, Any]:
         "pooling": recipe.pooling,
         "size": recipe.size,
         "precision": recipe.precision,
+        "engine": made.assembly.choice.engine,
+        "engine_why": made.assembly.choice.why,
         "made": [_made_json(each) for each in made.made],
     }
 
@@ -83,6 +85,9 @@ def features_text(made: Features) -> str:
     for each in made.made:
         told = f"; {each.new} new, {each.reused} reused" if len(made.made) > 1 else ""
         lines += [_backbone_line(each), _store_line(each) + told]
+    if made.new:
+        choice = made.assembly.choice
+        lines.insert(2, f"engine     {choice.engine} ({choice.why})")
     if made.dataset.labels is not None:
         lines.append(f"classes    {_classes(made.dataset.labels)}")
     doubles = len(made.keys) - made.new - made.reused

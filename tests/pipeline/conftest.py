@@ -38,6 +38,12 @@ class Ran:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def keras_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``auto`` take Keras: a conversion would cost each test's own cache some seconds."""
+    monkeypatch.setattr("pipeline.engines.choice.installed", lambda: False)
+
+
 @pytest.fixture
 def headstart(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -95,7 +101,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = FeaturesConfig(
         data=str(paint_photos(place / "photos")),
         out=place / "out",
-        backbone=BackboneConfig(backbone=SMALL[1], size=int(SMALL[3])),
+        backbone=BackboneConfig(backbone=SMALL[1], size=int(SMALL[3]), engine="keras"),
     )
     make_features(config, find_dataset(config), ignore)
     return config.out

@@ -40,6 +40,30 @@ class TestKerasEngine(EngineContract):
         return make(request.param, outputs=outputs)
 
 
+class TestKerasEngineInBfloat16(EngineContract):
+    # Kernels may differ by the place in the batch; bfloat16 rounds to 2**-9 of a number.
+    tolerance = 0.02
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> KerasEngine:
+        outputs = (Output(), Output("top", "max"))
+        return make("efficientnet-lite0", outputs=outputs, precision="bfloat16")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_multiplies_in_it_and_keeps_weights_and_rows_in_float32(
+    precision: str,
+) -> None:
+    engine = make("efficientnet-lite0", precision=precision)
+    assert engine.precision == precision
+    products = [layer for layer in engine.network.layers if hasattr(layer, "kernel")]
+    assert len(products) > 30
+    assert {str(layer.output.dtype) for layer in products} == {precision}
+    assert {str(weight.dtype) for weight in engine.network.weights} == {"float32"}
+    assert make("efficientnet-lite0").precision == "float32"
+
+
 def reference(name: str, *, training: bool) -> Any:
     """Maps of the bare network, eagerly, in the mode asked for."""
     keras = import_keras()
@@ -135,7 +159,7 @@ def test_wrong_settings_get_one_sentence() -> None:
             "no pooling 'median': there are avg, max, avgmax, flatten",
         ),
         ({"outputs": [Output("block")]}, "has no layer 'block' that gives a map: try"),
-        ({"precision": "float8"}, "in float32, not in 'float8'"),
+        ({"precision": "float8"}, "in float32, bfloat16, float16, not in 'float8'"),
         ({"batch_size": 0}, "batch size must be at least 1"),
     ):
         with pytest.raises(UsageError, match=sentence):
