@@ -422,13 +422,16 @@ class Record:
             world.judge(place / world.recipe.name, kept, tally, what)
 
 
-def record(scene: Scene, world: World, root: Path, seed: int) -> Record:
+def record(scene: Scene, world: World, root: Path, seed: int, tally: Tally) -> Record:
     """Prepare, then do the work while recording it."""
     root.mkdir(parents=True)
     kept = scene.prepare(world, root)
     recorder = Recorder(root, hard_links=scene.hard_links)
     with recorder():
-        scene.work(world, root, recorder)
+        try:
+            scene.work(world, root, recorder)
+        except CacheError as error:
+            tally.tell(f"{scene.name}, undisturbed: {error}", unclear=1)
     return Record(scene.name, recorder, kept, seed)
 
 
@@ -470,7 +473,7 @@ def run(tally: Tally, budget: Budget, seed: int) -> None:
 def _scenes(tally: Tally, budget: Budget, seed: int, world: World, root: Path) -> None:
     records = []
     for scene in SCENES:
-        records.append(record(scene, world, root / "real" / "root", seed))
+        records.append(record(scene, world, root / "real" / "root", seed, tally))
         shutil.rmtree(root / "real")
         tally.tried += 1
     while True:

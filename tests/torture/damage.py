@@ -153,7 +153,8 @@ def round_of_damage(
     world.judge(folder, kept, tally, f"seed {seed}, {heal}", opened, parts)
     if heal == "as before":
         for name, data in zip(damager.names, damager.data, strict=True):
-            if (folder / "shards" / name).read_bytes() != data:
+            path = folder / "shards" / name
+            if not path.exists() or path.read_bytes() != data:
                 tally.tell(f"seed {seed}: {name} was not replaced", unhealed=1)
     shutil.rmtree(folder)
 

@@ -88,7 +88,7 @@ def states_at_the_end(scene):
     tally = Tally("crash")
     with scratch() as root:
         world = World(crash.ROWS, 300)
-        found = crash.record(scene, world, root / "real" / "root", seed=1)
+        found = crash.record(scene, world, root / "real" / "root", 1, tally)
         last = len(found.recorder.ops)
         found.judge_states([(last, n) for n in range(1000)], world, root / "state", tally)
     assert tally.states
@@ -137,7 +137,7 @@ def faults_of_fsync():
         def inject(name):
             tally = Tally("faults")
             (work,) = (work for work in WORKS if work.name == name)
-            for fault in bench.faults(work):
+            for fault in bench.faults(work, tally):
                 if fault[0] == "fsync":
                     bench.inject(work, fault, tally)
             assert tally.tried > 10
