@@ -107,8 +107,7 @@ def main() -> None:
             limit = best[name.split()[-1]]
             rows.append([name, max(values), reached, reached / limit])
         else:
-            # A precision that the processor lacks gives nothing: it is said as 0.
-            rows.append([name, 0.0, max(values), max(values) / best[name.split(", ")[1]]])
+            rows.append([name, None, max(values), max(values) / best[name.split(", ")[1]]])
     report(chosen, "limits", ("what", "images/s", "GFLOP/s", "of the limit"), rows)
 
 

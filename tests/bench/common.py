@@ -134,7 +134,7 @@ def machine() -> dict[str, Any]:
 
 def report(chosen: Flags, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table, and keep it as JSON beside the plots."""
-    texts = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    texts = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for line in (columns, *texts):
         first, *rest = (text.ljust(width) for text, width in zip(line, widths, strict=True))
@@ -147,3 +147,9 @@ def report(chosen: Flags, name: str, columns: Sequence[str], rows: Sequence[Sequ
     file = chosen.out / f"{name}.json"
     file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"kept in {file}\n")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

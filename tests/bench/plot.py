@@ -34,7 +34,7 @@ def bars(file: Path, rows: Sequence[Sequence[Any]]) -> None:
         here = [row for row in rows if row[0] == size][::-1]
         colours = ["tab:blue" if row[1].startswith("headstart") else "tab:gray" for row in here]
         drawn = panel.barh([row[1] for row in here], [row[2] for row in here], color=colours)
-        panel.bar_label(drawn, fmt="%.0f", padding=6)
+        panel.bar_label(drawn, fmt="%.0f", label_type="center", color="white")
         for place, row in enumerate(here):
             panel.plot([row[3]] * 2, [place - 0.4, place + 0.4], color="black")
         panel.set(title=f"{size} JPEG files", xlabel="images/s; line: bare network")
