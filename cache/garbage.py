@@ -184,7 +184,8 @@ def _remove_empty(parts: Folder, recipe: Recipe) -> None:
     The recipe goes first: whoever commits a shard meanwhile looks for it afterwards, and so writes
     it anew. What is written there at this moment keeps its folder, and gets its recipe back.
     """
-    within = {path.name for path in parts.path.iterdir()}
+    with told_as(f"list {parts.path}"):
+        within = {path.name for path in parts.path.iterdir()}
     files = {name for name in within if _OURS.fullmatch(name)}
     folders = (parts.tmp, parts.quarantine, parts.shards)
     if parts.entries() or within - files - {folder.name for folder in folders}:

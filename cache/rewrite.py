@@ -146,9 +146,14 @@ def _pieces(shards: Sequence[Shard], masks: Sequence[NDArray[np.bool_]]) -> Iter
                 for first, features in read_features(fd, shard.header, _AT_ONCE):
                     part = slice(first, first + len(features))
                     yield _piece(shard, part, features, crcs[part], mask[part])
+        except FileNotFoundError:
+            raise CacheError(
+                f"{shard.path} was taken away meanwhile; nothing was removed. Run it again"
+            ) from None
         except (ShardError, OSError) as error:
             raise CacheError(
-                f"{shard.path}: {error}; nothing was removed. Run headstart verify --repair"
+                f"{shard.path}: {getattr(error, 'strerror', None) or error}; nothing was removed. "
+                "Run headstart verify --repair"
             ) from error
 
 
