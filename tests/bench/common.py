@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,7 @@ def flags(doc: str | None) -> Flags:
 
 def configured(backbone: str, engine: str, precision: str) -> BackboneConfig:
     """Configure a backbone with the same random weights everywhere."""
-    known = {field.name for field in fields(BackboneConfig)}
-    chosen = {"engine": engine, "precision": precision}
-    return BackboneConfig(
-        backbone=backbone, weights="random", **{k: v for k, v in chosen.items() if k in known}
-    )
+    return BackboneConfig(backbone=backbone, weights="random", engine=engine, precision=precision)
 
 
 def in_turn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -64,7 +63,4 @@ def make(name: str, offer: Callable[[], Ours]) -> Ours | None:
 
 def _make(flags: Flags, engine: str, precision: str) -> Ours:
     config = configured(flags.backbone, engine, precision)
-    build = assemble(config).engine
-    # An engine that converts its network keeps the result in a folder that it is given.
-    place = {"out": flags.out} if "out" in inspect.signature(build).parameters else {}
-    return Ours(config, build(**place))
+    return Ours(config, assemble(config).engine(flags.out))

@@ -79,7 +79,9 @@ def extract(data: Path, out: Path, pipe: int) -> None:
     config = FeaturesConfig(
         data=str(data),
         out=out,
-        backbone=BackboneConfig(backbone="resnet50", weights="random", size=SIZE, batch_size=BATCH),
+        backbone=BackboneConfig(
+            backbone="resnet50", weights="random", size=SIZE, batch_size=BATCH, engine="keras"
+        ),
         commit_seconds=0.0,
     )
 
