@@ -15,7 +15,8 @@ from pipeline.config import DEMO, FeaturesConfig, usable_cores
 from pipeline.errors import UsageError
 from pipeline.events import BatchDone, ExtractionPlanned, Observer
 from pipeline.images.batches import decoded_batches
-from pipeline.stage_one import find_dataset, image_keys, require_one
+from pipeline.keyed import image_keys
+from pipeline.stage_one import find_dataset, require_one
 
 TOLERANCE = {"float32": 1e-3, "float16": 2e-3}
 """How far a number may lie from the stored one, as a part of the largest in its row.

@@ -150,7 +150,8 @@ def _distinct_keys(data: str, out: Path) -> NDArray[np.uint8]:
     # Their imports would slow down whoever only asks what is there.
     from pipeline.config import FeaturesConfig
     from pipeline.images.hashing import distinct
-    from pipeline.stage_one import find_dataset, image_keys
+    from pipeline.keyed import image_keys
+    from pipeline.stage_one import find_dataset
 
     config = FeaturesConfig(data=data, out=out)
     keys = image_keys(find_dataset(config), config)[1]
