@@ -15,7 +15,8 @@ from pipeline.config import DEMO, FeaturesConfig, usable_cores
 from pipeline.errors import UsageError
 from pipeline.events import BatchDone, ExtractionPlanned, Observer
 from pipeline.images.batches import decoded_batches
-from pipeline.stage_one import find_dataset, image_keys, require_one
+from pipeline.keyed import image_keys
+from pipeline.stage_one import find_dataset, require_one
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.4, "float16": 0.05}
 """How far a number may lie from the one that Keras gives in float32, as a part of the largest in

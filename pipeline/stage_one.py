@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureStore, FileIndex
+from cache import FeatureStore
 from pipeline.assemble import Assembly, assemble, assemble_demo, go_on_with_complete
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
@@ -21,8 +19,8 @@ from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
 from pipeline.extract import Job, extract
 from pipeline.images.formats import Transient, Undecodable
-from pipeline.images.hashing import hash_files, with_keys
 from pipeline.images.rejects import Reject, read_rejects, write_rejects
+from pipeline.keyed import forget, keys_and_rejects
 from pipeline.networks import grouped, networks_of
 from pipeline.sink import NOT_FINITE
 
@@ -133,7 +131,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     began = time.monotonic()
     # Weights come before the first image is read: a run without them must stop at once.
     assemblies = grouped(_assemble(config, observe))
-    positions, keys, unreadable = _hashed(config, dataset)
+    positions, keys, unreadable = keys_and_rejects(dataset, config)
     if config.shard is not None:
         mine = config.shard.mask(keys)
         positions, keys = positions[mine], keys[mine]
@@ -163,7 +161,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     )
     failed = {keys[hopeful][i].tobytes(): error for i, error in done.failures}
     passing = [i for i, error in done.failures if isinstance(error, Transient)]
-    _forget(config, [dataset.paths[i] for i in positions[hopeful][passing]])
+    forget(config, [dataset.paths[i] for i in positions[hopeful][passing]])
     usable = hopeful & ~_among(keys, failed)
     rejects = (
         *unreadable,
@@ -225,64 +223,6 @@ def _write_rejects(folder: Path, rejects: Sequence[Reject], unfit: Container[byt
     ours = [r for r in rejects if r.reason != NOT_FINITE or r.key in unfit]
     if ours:
         write_rejects(folder, ours)
-
-
-def index_file(out: Path, data: str) -> Path:
-    """Where the file list of `data` is remembered: one file a data set."""
-    place = os.fsencode(Path(data).absolute())
-    return out / "files" / hashlib.sha256(place).hexdigest()[:16]
-
-
-def image_keys(
-    dataset: Dataset, config: FeaturesConfig
-) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
-    """Hash what changed since the last run.
-
-    Returns
-    -------
-    positions, keys
-        int64 ``(n,)`` and uint8 ``(n, 32)``: which files can be read, and the SHA-256 of each.
-    rejects
-        The others.
-    """
-    return _keys(dataset, FileIndex.load(index_file(config.out, config.data)))
-
-
-def _keys(
-    dataset: Dataset, index: FileIndex
-) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
-    """Hash what changed since the last run: keys of what can be read, and the rest."""
-    try:
-        hashed = hash_files(dataset.paths, index)
-    finally:
-        index.save()  # also on Ctrl-C: what was hashed need not be read again
-    good = [(i, key) for i, key in enumerate(hashed) if isinstance(key, bytes)]
-    positions = np.array([i for i, _ in good], np.int64)
-    keys = np.frombuffer(b"".join(key for _, key in good), np.uint8).reshape(-1, 32)
-    return positions, keys, tuple(r for r in hashed if isinstance(r, Reject))
-
-
-def _hashed(
-    config: FeaturesConfig, dataset: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
-    """Return what `image_keys` does, the data set's own rejects among the others.
-
-    The index is let go with this: it takes more memory than all else that is known of an image.
-    """
-    index = FileIndex.load(index_file(config.out, config.data))
-    positions, keys, unreadable = _keys(dataset, index)
-    strays = with_keys(dataset.rejects, index)
-    index.save()
-    return positions, keys, (*strays, *unreadable)
-
-
-def _forget(config: FeaturesConfig, paths: Sequence[Path]) -> None:
-    """Forget the keys of files whose bytes turned out to be others, or could not be read."""
-    if paths:
-        index = FileIndex.load(index_file(config.out, config.data))
-        for path in paths:
-            index.discard(os.fsencode(path.absolute()))
-        index.save()
 
 
 def _reject(

@@ -154,7 +154,7 @@ def _distinct_keys(data: str, out: Path) -> NDArray[np.uint8]:
     from pipeline.config import FeaturesConfig
     from pipeline.dataset import load_dataset
     from pipeline.images.hashing import distinct
-    from pipeline.stage_one import image_keys
+    from pipeline.keyed import image_keys
 
     config = FeaturesConfig(data=data, out=out)
     keys = image_keys(load_dataset(data, out), config)[1]

@@ -25,7 +25,8 @@ from cache.integrity import Finding
 from pipeline.config import FeaturesConfig
 from pipeline.errors import UsageError
 from pipeline.images.rejects import Reject
-from pipeline.stage_one import find_dataset, image_keys
+from pipeline.keyed import image_keys
+from pipeline.stage_one import find_dataset
 from pipeline.stores import find_stores
 from pipeline.worklock import nobody_at_work
 

@@ -24,7 +24,7 @@ LAYERS = [
         "tfdata",
     },
     {"extract", "networks", "sweep", "export", "roles"},
-    {"assemble", "sink", "worklock"},
+    {"assemble", "keyed", "sink", "worklock"},
     {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},

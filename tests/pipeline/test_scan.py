@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from pipeline.config import FeaturesConfig
-from pipeline.stage_one import find_dataset, image_keys
+from pipeline.keyed import image_keys
+from pipeline.stage_one import find_dataset
 
 
 def test_a_second_scan_opens_no_image(tmp_path: Path) -> None:
