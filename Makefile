@@ -5,6 +5,8 @@ BACKBONE ?=
 ARGS     ?=
 MINUTES  ?=
 SEED     ?=
+# Where pip takes it for a GPU, and gigabytes: name a build for CPUs, TORCH=torch==2.13.0+cpu.
+TORCH    ?= torch>=2.6
 PYTHON   ?= python3
 
 VENV      := .venv
@@ -13,6 +15,9 @@ FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
 LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+# How Keras takes arrays from JAX and torch, which NumPy 2 has deprecated: theirs to mend.
+UPSTREAM   = -W 'ignore:__array__ implementation:DeprecationWarning'
 
 # Through the environment, so that a folder's name may hold any character.
 export DATA OUT BACKBONE
@@ -36,7 +41,7 @@ test: lint ## lint, type-check and run the tests
 
 test-backends: .venv-jax/ready .venv-torch/ready ## the engine's tests on Keras' other backends
 	@for backend in jax torch; do echo "== $$backend"; KERAS_BACKEND=$$backend PYTHONPATH=.venv-$$backend \
-	  $(VENV)/bin/python -m pytest -n 0 tests/pipeline/engines/test_keras_engine.py || exit 1; done
+	  $(VENV)/bin/python -m pytest -n 0 $(UPSTREAM) tests/pipeline/engines/test_keras_engine.py || exit 1; done
 
 lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
@@ -82,7 +87,7 @@ $(VENV)-bench/done: tests/bench/requirements.txt $(VENV)/dev
 
 # Apart from the base environment, and before it on the path.
 .venv-jax/ready: REQUIREMENT = jax>=0.6
-.venv-torch/ready: REQUIREMENT = torch>=2.6
+.venv-torch/ready: REQUIREMENT = $(TORCH)
 .venv-jax/ready .venv-torch/ready: $(VENV)/dev
 	@echo 'installing $(REQUIREMENT) into $(@D)' >&2
 	@$(PIP) install --upgrade --target $(@D) '$(REQUIREMENT)'

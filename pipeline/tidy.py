@@ -48,7 +48,7 @@ class GarbagePlan:
     stores
         What would go from each store.
     leftovers
-        Temporary files of dead processes beside the remembered file lists.
+        Temporary files of dead processes beside the file lists and the converted networks.
     broken
         ``(folder, why)`` of stores that cannot be opened; they are left alone.
     """
@@ -117,7 +117,8 @@ def plan_gc(data: Sequence[str], out: Path) -> GarbagePlan:
     needed = np.unique(np.concatenate(keys), axis=0)
     wanted = keys_wanted(needed)
     found = tuple(find_garbage(store.folder, wanted) for store in stores.good)
-    return GarbagePlan(needed, found, leftovers_in(out / "files"), stores.broken)
+    beside = (*leftovers_in(out / "files"), *leftovers_in(out / "converted" / "tmp"))
+    return GarbagePlan(needed, found, beside, stores.broken)
 
 
 def carry_out(plan: GarbagePlan) -> tuple[tuple[Path, Finding], ...]:

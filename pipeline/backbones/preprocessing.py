@@ -35,7 +35,7 @@ def _row(values: tuple[float, ...]) -> Tensor:
 def _caffe(pixels: Tensor) -> Tensor:
     from keras import ops
 
-    return ops.flip(_floats(pixels), axis=-1) - _row(_CAFFE_MEAN_BGR)
+    return ops.subtract(ops.flip(_floats(pixels), axis=-1), _row(_CAFFE_MEAN_BGR))
 
 
 def _tf(pixels: Tensor) -> Tensor:
@@ -43,7 +43,9 @@ def _tf(pixels: Tensor) -> Tensor:
 
 
 def _torch(pixels: Tensor) -> Tensor:
-    return (_floats(pixels) / 255.0 - _row(_TORCH_MEAN)) / _row(_TORCH_STD)
+    from keras import ops
+
+    return ops.divide(ops.subtract(_floats(pixels) / 255.0, _row(_TORCH_MEAN)), _row(_TORCH_STD))
 
 
 def _lite(pixels: Tensor) -> Tensor:

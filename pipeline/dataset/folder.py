@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.images.find import find_images
 from pipeline.images.rejects import Reject
 
-_OUTPUT = ("digits", "features", "files", "heads", "images")
+_OUTPUT = ("converted", "digits", "features", "files", "heads", "images")
 
 
 def load_folder(root: Path, out: Path | None) -> Dataset:
