@@ -240,7 +240,7 @@ def test_features_that_are_not_finite_are_never_kept(
 def test_a_killed_run_goes_on_from_its_last_shard(tmp_path: Path, headstart: Command) -> None:
     for i in range(400):
         paint(tmp_path / "many" / "a" / f"{i}.png", seed=i)
-    arguments = ("features", tmp_path / "many", *SMALL, "--json", "--out")
+    arguments = ("features", tmp_path / "many", *SMALL, "--engine", "keras", "--json", "--out")
     run = start(*arguments, tmp_path / "out", "--batch-size", "2", "--commit-seconds", "0")
     store = wait_for_a_shard(tmp_path / "out")
     run.kill()
