@@ -37,11 +37,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cache_libraries import Arrow, H5py, Parquet, Sqlite, Zarr
-from cache_limits import measure_openings, measure_scan
-from cache_memory import memory_of
-from cache_peers import BATCH, Headstart, NumpyMap, NumpySave, Peer, drop_cached
 from numpy.typing import NDArray
+
+from tests.bench.cache_libraries import Arrow, H5py, Parquet, Sqlite, Zarr
+from tests.bench.cache_limits import measure_openings, measure_scan
+from tests.bench.cache_memory import memory_of
+from tests.bench.cache_peers import BATCH, Headstart, NumpyMap, NumpySave, Peer, drop_cached
 
 PEERS: tuple[type[Peer], ...] = (
     Headstart,
@@ -222,7 +223,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000, help="the issue's figure is 200000")
     parser.add_argument("--dims", type=int, default=2048)
     parser.add_argument("--dtypes", nargs="*", default=["float16", "float32"])
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
+    parser.add_argument("--repeat", "--rounds", type=int, default=3, help="rounds", dest="repeat")
     parser.add_argument("--files", type=int, default=100_000, help="files to scan")
     parser.add_argument("--open-rows", type=int, nargs="*", default=[1_000_000])
     parser.add_argument("--folder", type=Path, help="where to write; emptied of it at the end")

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
-from cache_peers import BATCH, DURABLE, Peer, Pieces, fsync
 from numpy.typing import NDArray
+
+from tests.bench.cache_peers import BATCH, DURABLE, Peer, Pieces, fsync
 
 
 class Arrow(Pieces):

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cache_memory import growth
-from cache_peers import drop_cached, recipe
 
 from cache import FeatureStore, FileIndex
 from pipeline.dataset import load_dataset
 from pipeline.images.hashing import hash_files
+from tests.bench.cache_memory import growth
+from tests.bench.cache_peers import drop_cached, recipe
 
 # A shard of 64 MB has so many rows at 2048 float16. Here rows are narrow, as only their identities
 # matter for opening: the files are as many as they would be.

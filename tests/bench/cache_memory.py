@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cache_peers import BATCH, Peer, drop_cached
 from numpy.typing import NDArray
+
+from tests.bench.cache_peers import BATCH, Peer, drop_cached
 
 _PIECES = 4
 

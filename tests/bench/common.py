@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Flags:
 
 
 def flags(doc: str | None) -> Flags:
-    parser = argparse.ArgumentParser(description=doc)
+    parser = argparse.ArgumentParser(description=doc, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="a minute; shows that it works")
     parser.add_argument("--rounds", type=int, help="at least 5 for figures to be quoted")
     parser.add_argument("--images", type=int, help="photographs of each size")
@@ -44,7 +45,9 @@ def flags(doc: str | None) -> Flags:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--engine", help="this one alone, not all that are installed")
     parser.add_argument("--precision", help="this one alone")
-    given = parser.parse_args()
+    given, others = parser.parse_known_args()
+    if others:  # `make bench` gives all benchmarks the same flags
+        print(f"not for this benchmark: {' '.join(others)}", file=sys.stderr)
     given.rounds = given.rounds or (1 if given.quick else 5)
     given.images = given.images or (32 if given.quick else 256)
     given.out.mkdir(parents=True, exist_ok=True)
