@@ -33,9 +33,11 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _leave("interrupted; features that were computed are kept, the next run goes on", 130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        _leave(error.format_message(), 2)
     except (PipelineError, CacheError) as error:
         _leave(str(error), 2)
     except OSError as error:

@@ -271,6 +271,9 @@ def wait_for_a_shard(out: Path) -> Path:
         (("--backbone", "resnet5"), "resnet50"),
         (("--backbone", "efficientnet-lite0", "--size", "1"), "size"),
         (("--weights", "no such file.h5"), "no such file.h5"),
+        (("--size", "0"), "'--size'"),
+        (("--resize", "crpo"), "'--resize'"),
+        (("--no-such-flag",), "--no-such-flag"),
     ],
 )
 def test_wrong_use_gets_one_sentence_and_exit_code_2(
