@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cache import CacheError, FactsRecipe, FeatureRecipe, FeatureStore
 from pipeline.backbones.registry import Backbone, backbone
 from pipeline.backbones.weights import Weights, resolve_weights
-from pipeline.config import DEFAULT_BACKBONE, DEMO_BACKBONE, BackboneConfig
+from pipeline.config import DEFAULT_BACKBONE, DEMO, DEMO_BACKBONE, BackboneConfig
 from pipeline.engines.choice import Choice, choose
 from pipeline.engines.openvino_engine import installed
 from pipeline.engines.pooling import check_pooling
@@ -144,6 +144,11 @@ def assemble(config: BackboneConfig) -> Assembly:
     )
     batch_size = config.batch_size or fitting_batch(BATCH_SIZE, size, memory_at_hand())
     return Assembly(facts, weights, resize, recipe, batch_size, choice)
+
+
+def assemble_for(data: str, config: BackboneConfig, observe: Observer) -> Assembly:
+    """Assemble for the data set that a user names: the demo alone may go on with other weights."""
+    return assemble_demo(config, observe) if data == DEMO else assemble(config)
 
 
 def assemble_demo(config: BackboneConfig, observe: Observer) -> Assembly:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore
-from pipeline.assemble import Assembly, assemble, assemble_demo
-from pipeline.config import DEMO, FeaturesConfig, usable_cores
+from pipeline.assemble import Assembly, assemble_for
+from pipeline.config import FeaturesConfig, usable_cores
 from pipeline.errors import UsageError
 from pipeline.events import BatchDone, ExtractionPlanned, Observer
 from pipeline.images.batches import decoded_batches
@@ -92,11 +92,7 @@ def recompute(config: FeaturesConfig, count: int, observe: Observer) -> Recomput
     """
     require_one(config, "verify --recompute")
     dataset = find_dataset(config)
-    assembly = (
-        assemble_demo(config.backbone, observe)
-        if config.data == DEMO
-        else assemble(config.backbone)
-    )
+    assembly = assemble_for(config.data, config.backbone, observe)
     if config.backbone.precision == "auto":
         assembly = _kept(assembly, config.out)
     folder = config.out / "features" / assembly.recipe.name

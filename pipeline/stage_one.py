@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore
-from pipeline.assemble import Assembly, assemble, assemble_demo, go_on_with_complete
+from pipeline.assemble import Assembly, assemble_for, go_on_with_complete
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
@@ -194,9 +194,8 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
 
 
 def _assemble(config: FeaturesConfig, observe: Observer) -> list[Assembly]:
-    if config.data == DEMO:
-        return [assemble_demo(each, observe) for each in (config.backbone, *config.also)]
-    return [assemble(each) for each in (config.backbone, *config.also)]
+    chosen = (config.backbone, *config.also)
+    return [assemble_for(config.data, each, observe) for each in chosen]
 
 
 def _open(

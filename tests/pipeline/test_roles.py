@@ -12,8 +12,6 @@ from pipeline.errors import UsageError
 from pipeline.events import Event, Notice
 from pipeline.roles import assign_roles, holdout_split
 
-RNG = np.random.default_rng(0)
-
 
 def images(labels: str, **known: tuple[str, ...]) -> Dataset:
     paths = tuple(Path(f"{i}.png") for i in range(len(labels)))
