@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.engines.choice import Choice, choose
 from pipeline.engines.openvino_engine import installed
 from pipeline.engines.pooling import check_pooling
 from pipeline.errors import WeightsUnavailable
-from pipeline.events import Notice, Observer
+from pipeline.events import Notice, Observer, ignore
 from pipeline.images.decode import DECODER, Resize
 from pipeline.images.facts import FACTS_LAYOUT
 from pipeline.images.rejects import read_rejects
@@ -28,14 +28,22 @@ from pipeline.memory import fitting_batch, memory_at_hand
 
 if TYPE_CHECKING:
     from pipeline.engines.base import Engine, Output
+    from pipeline.engines.conversion import Conversion
 
 BATCH_SIZE = 32
 """Images at once where nobody says how many and memory allows it.
 
 Measured with Keras on TensorFlow on 2 cores, images per second of processor time in batches of 8,
 16, 32, 64 and 128: efficientnet-lite0 55.5, 56.7, 55.2, 55.7, 56.8; resnet50 10.7, 11.1, 11.2,
-11.5, 11.7. So 32 is within 5 % of the best, and to probe other sizes at each start, at seconds a
-shape, would cost more than it gains."""
+11.5, 11.7. So 32 is within 5 % of the best there, and to probe other sizes at each start, at
+seconds a shape, would cost more than it gains; on a GPU they are tried, see `LARGEST_BATCH`."""
+
+LARGEST_BATCH = 512
+"""Most images at once that are tried on a GPU, where nobody says how many."""
+
+# At least so many batches are to follow where larger ones are tried: to try them takes as long as a
+# few of them, and as many wait for the network.
+_BATCHES_LEFT = 16
 
 # What ``auto`` chooses between.
 _OPEN = ("float32", "bfloat16")
@@ -52,6 +60,7 @@ class Assembly:
     resize: Resize
     recipe: FeatureRecipe
     batch_size: int
+    largest_batch: int
     choice: Choice
 
     def computing_in(self, precision: str) -> Assembly:
@@ -67,7 +76,14 @@ class Assembly:
             FeatureStore.open(out / "images", FACTS_RECIPE, provenance=made_by),
         )
 
-    def engine(self, out: Path, outputs: Sequence[Output] = ()) -> Engine:
+    def engine(
+        self,
+        out: Path,
+        outputs: Sequence[Output] = (),
+        *,
+        images: int = 0,
+        observe: Observer = ignore,
+    ) -> Engine:
         """Build the network; with OpenVINO from its conversion below `out`, made if it is missing.
 
         Parameters
@@ -76,6 +92,11 @@ class Assembly:
             Where conversions are kept.
         outputs
             What a pass is to yield; by default the row that the recipe names.
+        images
+            How many there are to come, at least: with many, a GPU gets larger batches if those
+            are faster.
+        observe
+            Told where the network has to be converted first.
 
         Raises
         ------
@@ -88,10 +109,17 @@ class Assembly:
         if self.choice.engine == "openvino":
             from pipeline.engines.openvino_engine import OpenVinoEngine
 
-            return OpenVinoEngine(self.backbone, self.weights, folder=out / "converted", **settings)
+            return OpenVinoEngine(
+                self.backbone,
+                self.weights,
+                folder=out / "converted",
+                convert=_telling(observe),
+                **settings,
+            )
         from pipeline.engines.keras_engine import KerasEngine
 
-        return KerasEngine(self.backbone, self.weights, **settings)
+        largest = min(self.largest_batch, images // _BATCHES_LEFT)
+        return KerasEngine(self.backbone, self.weights, largest=largest, **settings)
 
     def reference(self) -> Engine:
         """Build the network that all others are measured by: in Keras, in float32."""
@@ -110,6 +138,17 @@ class Assembly:
             "precision": self.recipe.precision,
             "batch_size": self.batch_size,
         }
+
+
+def _telling(observe: Observer) -> Callable[[Conversion, Path], None]:
+    """Say that a network is converted, before it is."""
+    from pipeline.engines.conversion import convert_apart
+
+    def convert(conversion: Conversion, folder: Path) -> None:
+        observe(Notice("converting the network for OpenVINO; that is done once, and kept"))
+        convert_apart(conversion, folder)
+
+    return convert
 
 
 def assemble(config: BackboneConfig) -> Assembly:
@@ -142,8 +181,10 @@ def assemble(config: BackboneConfig) -> Assembly:
         preprocessing=facts.preprocessing,
         precision=choice.precision,
     )
-    batch_size = config.batch_size or fitting_batch(BATCH_SIZE, size, memory_at_hand())
-    return Assembly(facts, weights, resize, recipe, batch_size, choice)
+    at_hand = memory_at_hand()
+    batch_size = config.batch_size or fitting_batch(BATCH_SIZE, size, at_hand)
+    largest = config.batch_size or fitting_batch(LARGEST_BATCH, size, at_hand)
+    return Assembly(facts, weights, resize, recipe, batch_size, largest, choice)
 
 
 def assemble_for(data: str, config: BackboneConfig, observe: Observer) -> Assembly:

@@ -8,6 +8,20 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
+class HashingPlanned:
+    """Files that are new or changed, and are to be read for their keys."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesHashed:
+    """So many more files have a key now, or a reason why not."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExtractionPlanned:
     """Known before the first image is decoded: images to decode, and rows in the cache already."""
 
@@ -56,7 +70,16 @@ class Notice:
     text: str
 
 
-Event: TypeAlias = ExtractionPlanned | BatchDone | RowsKept | SweepPlanned | HeadTrained | Notice
+Event: TypeAlias = (
+    HashingPlanned
+    | FilesHashed
+    | ExtractionPlanned
+    | BatchDone
+    | RowsKept
+    | SweepPlanned
+    | HeadTrained
+    | Notice
+)
 Observer: TypeAlias = Callable[[Event], None]
 
 

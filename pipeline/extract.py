@@ -56,6 +56,8 @@ class Extraction:
     startup, seconds
         Seconds that it took to build the networks, and all others until the last shard was
         committed.
+    busy
+        Share of those seconds in which images were in a network: the rest it waited for images.
     """
 
     new: int
@@ -64,6 +66,7 @@ class Extraction:
     failures: tuple[tuple[int, Undecodable], ...]
     startup: float
     seconds: float
+    busy: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,8 @@ def extract(job: Job) -> Extraction:
     plan = _plan(job)
     if not len(plan.positions):
         job.observe(ExtractionPlanned(new=0, reused=plan.whole))
-        return Extraction(0, plan.whole, tuple(Filled(0, n, ()) for n in plan.reused), (), 0.0, 0.0)
+        filled = tuple(Filled(0, n, ()) for n in plan.reused)
+        return Extraction(0, plan.whole, filled, (), 0.0, 0.0, 0.0)
     lacking = np.flatnonzero(plan.features.any(axis=0))
     folders = [job.stores[i].folder for i in lacking]
     with sole_worker(folders or [job.facts.folder], job.shard, job.observe):
@@ -175,10 +179,11 @@ def _run(job: Job, plan: _Plan) -> Extraction:
             running.take(batch)
         running.finish()
     startup = sum(lane.building for lane in lanes)
-    return _told(plan, sink, startup, time.monotonic() - began - startup)
+    seconds = time.monotonic() - began - startup
+    return _told(plan, sink, startup, seconds, running.busy / max(seconds, 1e-9))
 
 
-def _told(plan: _Plan, sink: Sink, startup: float, seconds: float) -> Extraction:
+def _told(plan: _Plan, sink: Sink, startup: float, seconds: float, busy: float) -> Extraction:
     positions = plan.positions.tolist()
     stores = zip(sink.new, plan.reused, sink.unfit, strict=True)
     return Extraction(
@@ -188,6 +193,7 @@ def _told(plan: _Plan, sink: Sink, startup: float, seconds: float) -> Extraction
         failures=tuple((positions[i], error) for i, error in sorted(sink.failures.items())),
         startup=startup,
         seconds=seconds,
+        busy=busy,
     )
 
 

@@ -123,7 +123,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
                         outputs=(Output(assembly.recipe.layer, self.pooling),),
                         stores=(store,),
                         resize=assembly.resize,
-                        make_engine=lambda outputs: self._engine_of(assembly),
+                        make_engine=lambda outputs, images: self._engine_of(assembly),
                         batch_size=assembly.batch_size,
                     ),
                 ),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cache import FileIndex
 from pipeline.config import FeaturesConfig
 from pipeline.dataset import Dataset
+from pipeline.events import Observer, ignore
 from pipeline.images.hashing import hash_files, with_keys
 from pipeline.images.rejects import Reject
 
@@ -39,11 +40,11 @@ def image_keys(
 
 
 def _keys(
-    dataset: Dataset, index: FileIndex
+    dataset: Dataset, index: FileIndex, observe: Observer = ignore
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
     """Hash what changed since the last run: keys of what can be read, and the rest."""
     try:
-        read = hash_files(dataset.paths, index)
+        read = hash_files(dataset.paths, index, observe)
     finally:
         index.save()  # also on Ctrl-C: what was hashed need not be read again
     good = [(i, key) for i, key in enumerate(read) if isinstance(key, bytes)]
@@ -53,14 +54,14 @@ def _keys(
 
 
 def keys_and_rejects(
-    dataset: Dataset, config: FeaturesConfig
+    dataset: Dataset, config: FeaturesConfig, observe: Observer
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[Reject, ...]]:
     """Do what `image_keys` does, and tell the data set's own rejects among the others.
 
     The index is let go with this: it takes more memory than all else that is known of an image.
     """
     index = FileIndex.load(index_file(config.out, config.data))
-    positions, keys, unreadable = _keys(dataset, index)
+    positions, keys, unreadable = _keys(dataset, index, observe)
     strays = with_keys(dataset.rejects, index)
     index.save()
     return positions, keys, (*strays, *unreadable)

@@ -38,16 +38,16 @@ class Network:
     resize
         From an image to the network's input.
     make_engine
-        Called once with the outputs that are needed, when the first batch is full: where nothing
-        that is missing can be decoded, no network is ever built.
+        Called once with the outputs that are needed and the number of images, when the first batch
+        is full: where nothing that is missing can be decoded, no network is ever built.
     batch_size
-        Images that go through the network at once.
+        Images of the first batch; of the others there are as many as the engine likes at once.
     """
 
     outputs: tuple[Output, ...]
     stores: tuple[FeatureStore, ...]
     resize: Resize
-    make_engine: Callable[[Sequence[Output]], Engine]
+    make_engine: Callable[[Sequence[Output], int], Engine]
     batch_size: int
 
 
@@ -91,7 +91,8 @@ class Lane:
         """Take an image if the network is to see it; say whether the batch is full now."""
         if self._wanted[position]:
             self._waiting.append((position, pixels))
-        return len(self._waiting) == self.network.batch_size
+        engine = self._engine
+        return len(self._waiting) == (engine.batch_size if engine else self.network.batch_size)
 
     def batch(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Hand out what is waiting: positions, and pixels uint8 ``(n, h, w, 3)``; n is not zero."""
@@ -104,7 +105,7 @@ class Lane:
         """The network, built when it is first asked for."""
         if self._engine is None:
             began = time.monotonic()
-            self._engine = self.network.make_engine(self._outputs)
+            self._engine = self.network.make_engine(self._outputs, int(self._wanted.sum()))
             self.building = time.monotonic() - began
         return self._engine
 
@@ -126,12 +127,15 @@ class Lanes:
     ----------
     resizes
         The distinct ways from an image to an input; a batch must have been decoded with these.
+    busy
+        Seconds that images were in a network.
     """
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes
         self._in_flight: deque[tuple[Lane, NDArray[np.int64], Future[Rows]]] = deque()
         self._thread = ThreadPoolExecutor(1, "network")
+        self.busy = 0.0
         self.resizes = tuple(dict.fromkeys(lane.network.resize for lane in lanes))
         self._inputs = [(self.resizes.index(lane.network.resize), lane) for lane in lanes]
 
@@ -168,7 +172,13 @@ class Lanes:
         positions, pixels = lane.batch()
         while len(self._in_flight) >= BATCHES_IN_FLIGHT:
             self._collect()
-        self._in_flight.append((lane, positions, self._thread.submit(engine, pixels)))
+        self._in_flight.append((lane, positions, self._thread.submit(self._timed, engine, pixels)))
+
+    def _timed(self, engine: Engine, pixels: NDArray[np.uint8]) -> Rows:
+        began = time.monotonic()
+        rows = engine(pixels)
+        self.busy += time.monotonic() - began
+        return rows
 
     def _collect(self) -> None:
         lane, positions, rows = self._in_flight[0]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.assemble import Assembly
-from pipeline.engines.base import Output
+from pipeline.engines.base import Engine, Output
+from pipeline.events import Observer
 from pipeline.lanes import Network
 
 
@@ -26,7 +27,7 @@ def grouped(assemblies: Sequence[Assembly]) -> tuple[Assembly, ...]:
 
 
 def networks_of(
-    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore], out: Path
+    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore], out: Path, observe: Observer
 ) -> tuple[Network, ...]:
     """Make one network of all neighbours that differ in layer and pooling alone.
 
@@ -38,6 +39,8 @@ def networks_of(
         Where the rows of each are kept.
     out
         Where converted networks are kept.
+    observe
+        Told where building a network takes long.
     """
     groups: dict[str, list[tuple[Assembly, FeatureStore]]] = {}
     for assembly, store in zip(assemblies, stores, strict=True):
@@ -47,11 +50,17 @@ def networks_of(
             outputs=tuple(Output(a.recipe.layer, a.recipe.pooling) for a, _ in group),
             stores=tuple(store for _, store in group),
             resize=group[0][0].resize,
-            make_engine=partial(group[0][0].engine, out),
+            make_engine=partial(_engine, group[0][0], out, observe),
             batch_size=group[0][0].batch_size,
         )
         for group in groups.values()
     )
+
+
+def _engine(
+    assembly: Assembly, out: Path, observe: Observer, outputs: Sequence[Output], images: int
+) -> Engine:
+    return assembly.engine(out, outputs, images=images, observe=observe)
 
 
 def _network_of(assembly: Assembly) -> str:

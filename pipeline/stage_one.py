@@ -65,6 +65,8 @@ class Features:
         Of the new ones, without the time to build networks; zero where nothing was new.
     startup, seconds
         Seconds that it took to build the networks, and of the whole stage.
+    busy
+        Share of the time of extraction in which images were in a network.
     """
 
     dataset: Dataset
@@ -76,6 +78,7 @@ class Features:
     images_per_second: float
     startup: float
     seconds: float
+    busy: float
 
     @property
     def assembly(self) -> Assembly:
@@ -131,7 +134,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     began = time.monotonic()
     # Weights come before the first image is read: a run without them must stop at once.
     assemblies = grouped(_assemble(config, observe))
-    positions, keys, unreadable = keys_and_rejects(dataset, config)
+    positions, keys, unreadable = keys_and_rejects(dataset, config, observe)
     if config.shard is not None:
         mine = config.shard.mask(keys)
         positions, keys = positions[mine], keys[mine]
@@ -152,7 +155,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         Job(
             sources=[dataset.paths[i] for i in positions[hopeful]],
             keys=keys[hopeful],
-            networks=networks_of(assemblies, stores, config.out),
+            networks=networks_of(assemblies, stores, config.out, observe),
             facts=facts,
             observe=observe,
             commit_seconds=config.commit_seconds,
@@ -190,6 +193,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         images_per_second=done.new / done.seconds if done.new else 0.0,
         startup=done.startup,
         seconds=time.monotonic() - began,
+        busy=done.busy,
     )
 
 

@@ -20,7 +20,7 @@ def graph(
     *,
     size: int,
     outputs: Sequence[Output],
-    batch_size: int,
+    batch_size: int | None,
     policy: str = "float32",
 ) -> tuple[Any, Any]:
     """Build a backbone in inference mode, from pixels to rows.
@@ -32,7 +32,7 @@ def graph(
     outputs
         What one pass is to yield.
     batch_size
-        Images in one pass: the shape is fixed.
+        Images in one pass, where the shape is fixed; None leaves it open.
 
     Returns
     -------

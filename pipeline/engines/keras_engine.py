@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from pipeline.engines.base import Output
 from pipeline.engines.checks import check_images, check_settings
 from pipeline.engines.devices import device_of, full_float32
 from pipeline.engines.graph import graph
+from pipeline.engines.sizing import fastest_batch
 from pipeline.errors import UsageError
 
 # Weights stay float32; inputs and weights are rounded before each product, which is summed in
@@ -29,8 +31,8 @@ _POLICIES: Mapping[str, str] = MappingProxyType(
 class KerasEngine:
     """Pixels in, pooled features out; see :class:`pipeline.engines.base.Engine`.
 
-    Preprocessing, network and pooling are one graph, compiled once for one batch shape; a batch
-    that is not full is filled up with black images, so that no feature depends on how full it was.
+    Preprocessing, network and pooling are one graph, run in one batch shape; a batch that is not
+    full is filled up with black images, so that no feature depends on how full it was.
 
     Parameters
     ----------
@@ -45,6 +47,9 @@ class KerasEngine:
         gives such features as well, mostly more slowly than those of float32.
     batch_size
         Images that go through the network at once.
+    largest
+        Up to how many images at once may be tried, and taken where that is faster. On a processor
+        it is not tried: seconds a size, to gain next to nothing.
 
     Raises
     ------
@@ -62,6 +67,7 @@ class KerasEngine:
         outputs: Sequence[Output] = (Output(),),
         precision: str = "float32",
         batch_size: int = 32,
+        largest: int = 0,
     ) -> None:
         check_settings(outputs, batch_size)
         if precision not in _POLICIES:
@@ -72,22 +78,34 @@ class KerasEngine:
         keras = import_keras()
         backend = keras.backend.backend()
         full_float32(backend)
-        self.name = f"keras-{backend}-{device_of(backend)}"
+        device = device_of(backend)
+        self.name = f"keras-{backend}-{device}"
         self.outputs = tuple(outputs)
         self.batch_size = batch_size
         self._flatten: Callable[[Any], list[Any]] = keras.tree.flatten
+        grows = device != "cpu" and largest > batch_size
         self._model, self.network = graph(
             backbone,
             weights,
             size=self._size,
             outputs=self.outputs,
-            batch_size=batch_size,
+            batch_size=None if grows else batch_size,
             policy=_POLICIES[precision],
         )
         self.precision = _executed(self.network)
         # TensorFlow's own kernels are faster on a CPU than what XLA makes of these networks.
         self._model.compile(jit_compile=False if backend == "tensorflow" else "auto")
         self.dims = tuple(int(row.shape[-1]) for row in self._model.outputs)
+        if grows:
+            self.batch_size = fastest_batch(self._seconds, batch_size, largest)
+
+    def _seconds(self, count: int) -> float:
+        """Time a full batch of so many images, the second one: the first is compiled for."""
+        images = np.zeros((count, self._size, self._size, 3), np.uint8)
+        self._model.predict_on_batch(images)
+        began = time.perf_counter()
+        self._model.predict_on_batch(images)
+        return time.perf_counter() - began
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Compute the features of at most ``batch_size`` images, uint8 (n, size, size, 3)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -66,6 +66,8 @@ class OpenVinoEngine:
         Images in one call.
     folder
         Where converted networks are kept.
+    convert
+        Makes a conversion that is not kept yet.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class OpenVinoEngine:
         outputs: Sequence[Output] = (Output(),),
         precision: str = "float32",
         batch_size: int = 32,
+        convert: Callable[[Conversion, Path], None] = convert_apart,
     ) -> None:
         check_settings(outputs, batch_size)
         if not installed():
@@ -101,7 +104,7 @@ class OpenVinoEngine:
         self.name = "openvino-cpu"
         wanted = Conversion(backbone, weights, self._size, self.outputs)
         # Kept as an attribute: the network's constants are views of these bytes.
-        self._converted = converted(wanted, folder, convert_apart)
+        self._converted = converted(wanted, folder, convert)
         core, cores = ov.Core(), usable_cores()
         model = core.read_model(self._converted.xml, ov.Tensor(self._converted.weights))
         self.compiled = core.compile_model(

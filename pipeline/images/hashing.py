@@ -17,17 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FileIndex
+from pipeline.events import FilesHashed, HashingPlanned, Observer, ignore
 from pipeline.images.formats import Transient
 from pipeline.images.rejects import Reject
 
 _CHUNK = 1 << 20
 _SLICE = 4096  # files handed to the pool at once, as each that waits there costs 2.5 KB
+_TOLD = 100  # files between two events
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _Read: TypeAlias = tuple[bytes, os.stat_result, int] | Reject  # digest, file, when looked at
 
 
-def hash_files(paths: Sequence[Path], index: FileIndex) -> list[bytes | Reject]:
+def hash_files(
+    paths: Sequence[Path], index: FileIndex, observe: Observer = ignore
+) -> list[bytes | Reject]:
     """Return the key of each file, reading only those that the index does not know.
 
     Parameters
@@ -37,6 +41,8 @@ def hash_files(paths: Sequence[Path], index: FileIndex) -> list[bytes | Reject]:
     index
         Where digests are remembered, by absolute path. New ones are put as they come, so that a
         caller that saves it whatever happens keeps them after Ctrl-C too.
+    observe
+        Told how many files are read, and of each hundred.
 
     Returns
     -------
@@ -61,7 +67,7 @@ def hash_files(paths: Sequence[Path], index: FileIndex) -> list[bytes | Reject]:
             unknown[name] = path
         else:
             results[name] = key
-    for name, read in _read_all(unknown):
+    for name, read in _observed(_read_all(unknown), len(unknown), observe):
         if isinstance(read, Reject):
             results[name] = read
         else:
@@ -69,6 +75,17 @@ def hash_files(paths: Sequence[Path], index: FileIndex) -> list[bytes | Reject]:
             index.put(name, status, digest, scanned_ns)
             results[name] = digest
     return [results[name] for name in names]
+
+
+def _observed(
+    results: Iterator[tuple[bytes, _Read]], count: int, observe: Observer
+) -> Iterator[tuple[bytes, _Read]]:
+    if count:
+        observe(HashingPlanned(count))
+    for done, result in enumerate(results, 1):
+        yield result
+        if done % _TOLD == 0 or done == count:
+            observe(FilesHashed((done - 1) % _TOLD + 1))
 
 
 def with_keys(rejects: Sequence[Reject], index: FileIndex) -> tuple[Reject, ...]:

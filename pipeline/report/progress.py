@@ -21,6 +21,8 @@ from pipeline.events import (
     BatchDone,
     Event,
     ExtractionPlanned,
+    FilesHashed,
+    HashingPlanned,
     HeadTrained,
     Notice,
     RowsKept,
@@ -76,6 +78,11 @@ class ProgressReport:
         match event:
             case Notice():
                 self._console.print(one_line(f"headstart: {event.text}"), markup=False)
+            case HashingPlanned():
+                self._begin(_Counts("files", event.files))
+            case FilesHashed():
+                self._advance(event.files)
+                self._told = True  # no result: nothing of it is to be told at the end
             case ExtractionPlanned(new=0):
                 pass
             case ExtractionPlanned():
@@ -138,6 +145,8 @@ class _Counts:
     def note(self) -> str:
         if self.unit == "fits":
             return self.latest
+        if self.unit == "files":
+            return "reading what is new or changed"
         if not self.done:
             return "starting the network"
         return f"{self.reused} reused, {self.rejected} rejected, {self.kept} saved"

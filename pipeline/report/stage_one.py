@@ -28,6 +28,7 @@ def features_json(made: Features) -> dict[str, Any]:
         "dims": made.store.dims,
         "doubles": len(made.keys) - made.new - made.reused,
         "images_per_second": round(made.images_per_second, 2),
+        "network_busy": round(made.busy, 3),
         "seconds": round(made.seconds, 3),
         "backbone": recipe.backbone,
         "weights": made.assembly.weights.source,
@@ -76,7 +77,7 @@ def features_text(made: Features) -> str:
     """Return the closing summary: how many, how fast, where, how large, what was rejected."""
     speed = (
         f"{made.new} new at {made.images_per_second:.0f} images/s"
-        f" after {made.startup:.1f} s to build the network"
+        f" (network busy {made.busy:.0%}) after {made.startup:.1f} s to build it"
     )
     lines = [
         f"{plural(len(made.keys), 'image')}: {speed if made.new else 'none new'},"

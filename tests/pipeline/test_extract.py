@@ -28,10 +28,10 @@ BATCH = 4
 class Means:
     """An engine whose rows are the mean colour; ``max`` pooling gives the largest value."""
 
-    precision, name, batch_size, dims = "float32", "means", BATCH, (3,)
+    precision, name, dims = "float32", "means", (3,)
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
-        self.outputs = tuple(outputs)
+    def __init__(self, outputs: Sequence[Output], batch_size: int = BATCH) -> None:
+        self.outputs, self.batch_size = tuple(outputs), batch_size
         self.batches: list[int] = []
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -46,6 +46,8 @@ class Bench:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.engines: list[Means] = []
+        self.told: list[int] = []
+        self.liked = 0
         self.facts = FeatureStore.open(out / "images", FACTS_RECIPE)
         self.events: list[Event] = []
 
@@ -57,8 +59,9 @@ class Bench:
         return FeatureStore.open(self.out / "features", recipe)
 
     def network(self, size: int, *poolings: str) -> Network:
-        def make(outputs: Sequence[Output]) -> Means:
-            self.engines.append(Means(outputs))
+        def make(outputs: Sequence[Output], images: int) -> Means:
+            self.engines.append(Means(outputs, self.liked or BATCH))
+            self.told.append(images)
             return self.engines[-1]
 
         return Network(
@@ -167,6 +170,21 @@ def test_batches_are_full_whatever_cannot_be_decoded(bench: Bench) -> None:
     assert bench.engines[0].batches == [4, 4, 4]
     counts = [(e.images, e.rejected) for e in bench.events if isinstance(e, BatchDone)]
     assert np.sum(counts, axis=0).tolist() == [12, 6]
+
+
+def test_the_batches_after_the_first_are_as_large_as_the_engine_likes_them(bench: Bench) -> None:
+    bench.liked = 3 * BATCH
+    done = extract(bench.job([picture(i) for i in range(33)], bench.network(6, "avg")))
+    assert bench.told == [33]
+    assert bench.engines[0].batches == [BATCH, 3 * BATCH, 3 * BATCH, 33 - 7 * BATCH]
+    assert done.new == 33
+
+
+def test_the_share_of_time_that_the_network_was_busy_is_told(bench: Bench) -> None:
+    done = extract(bench.job([picture(i) for i in range(33)], bench.network(6, "avg")))
+    assert 0 < done.busy <= 1
+    again = extract(bench.job([picture(i) for i in range(33)], bench.network(6, "avg")))
+    assert again.busy == 0
 
 
 def test_a_failure_does_not_hold_on_to_the_bytes_of_its_file(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,13 +123,19 @@ def test_features_of_openvino_are_those_of_keras(
     monkeypatch.setattr("pipeline.engines.choice.installed", lambda: True)
     command = ("features", photos, *SMALL, "--json", "--engine", "openvino", "--out")
     assert headstart(*command, filled).json["new"] == 0
-    made = headstart(*command, tmp_path / "other").json
+    ran = headstart(*command, tmp_path / "other")
+    made = ran.json
     assert (made["new"], made["engine"]) == (24, "openvino")
+    assert ran.err.count("converting the network for OpenVINO") == 1
     assert len(list((tmp_path / "other" / "converted").glob("*.ov"))) == 1
     (folder,) = (filled / "features").iterdir()
     assert folder.name == Path(made["store"]).name
     exact = rows_of({"store": str(folder)})
     assert np.abs(rows_of(made) - exact).max() < 1e-4 * np.abs(exact).max()
+    shutil.rmtree(folder := Path(made["store"]))
+    ran = headstart(*command, tmp_path / "other")
+    assert (ran.json["new"], Path(ran.json["store"])) == (24, folder)
+    assert "converting" not in ran.err
     told = headstart(
         "verify", photos, *SMALL, "--out", tmp_path / "other", "--recompute", 100, "--json"
     )

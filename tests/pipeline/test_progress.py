@@ -8,6 +8,8 @@ from pipeline.events import (
     BatchDone,
     Event,
     ExtractionPlanned,
+    FilesHashed,
+    HashingPlanned,
     HeadTrained,
     Notice,
     RowsKept,
@@ -43,6 +45,16 @@ def test_the_last_line_is_the_end_of_the_run_with_its_counts(
 
 def test_a_run_with_nothing_to_do_prints_nothing() -> None:
     assert told(ExtractionPlanned(new=0, reused=9)) == ""
+
+
+def test_reading_many_files_for_the_first_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = (HashingPlanned(files=400), FilesHashed(files=100), FilesHashed(files=100))
+    assert told(*events) == ""  # nothing of it is left to be told at the end
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    first, second = told(*events).splitlines()
+    assert first.startswith("100/400 ")
+    assert second.startswith("200/400 ")
+    assert "reading what is new or changed" in second
 
 
 def test_a_sweep_counts_fits_and_names_the_latest_head() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache.filelist import FileIndex
+from pipeline.events import Event, FilesHashed, HashingPlanned
 from pipeline.images import hashing
 from pipeline.images.formats import Transient
 from pipeline.images.hashing import hash_files, read_image, with_keys
@@ -137,3 +138,20 @@ def test_a_file_too_large_for_the_memory_says_nothing_of_its_image(tmp_path, mon
     monkeypatch.setattr(os, "fdopen", exhausted)
     with pytest.raises(Transient, match="more memory"):
         read_image(write(tmp_path / "a.jpg", b"data"), None)
+
+
+def test_files_that_are_read_are_told_of_and_no_others(tmp_path: Path) -> None:
+    paths = []
+    for i in range(230):
+        paths.append(tmp_path / f"{i}.jpg")
+        paths[-1].write_bytes(b"%d" % i)
+    index = FileIndex.load(tmp_path / "index")
+    first: list[Event] = []
+    hash_files(paths, index, first.append)
+    assert first == [HashingPlanned(230), FilesHashed(100), FilesHashed(100), FilesHashed(30)]
+    for path in paths:
+        os.utime(path, (0, 0))
+    hash_files(paths, index)
+    again: list[Event] = []
+    hash_files(paths, index, again.append)
+    assert again == []
