@@ -24,7 +24,7 @@ from cache.recipe import FeatureRecipe
 from pipeline.errors import UsageError
 from pipeline.heads.base import Features, FittedHead, HeadSpec, Tensors, softmax
 from pipeline.heads.container import ContainerError, read_members, write_members
-from pipeline.heads.fitted import restore
+from pipeline.heads.restoring import restore
 
 SCHEMA = 1
 SOURCES = ("imagenet", "random", "file")

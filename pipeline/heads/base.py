@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate import Floats, Labels, log_softmax, softmax
 from pipeline.heads.size import HeadSize
+
+if TYPE_CHECKING:
+    from pipeline.heads.rows import FoldRows
 
 Features: TypeAlias = NDArray[np.floating[Any]]
 Tensors: TypeAlias = dict[str, NDArray[Any]]
@@ -27,6 +30,7 @@ __all__ = [
     "Tensors",
     "Trainer",
     "check_rows",
+    "fit_one",
     "log_softmax",
     "softmax",
 ]
@@ -71,7 +75,9 @@ class FittedHead(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which arithmetic the tensors are for: ``linear``, ``mlp``, ``cosine``, ``neighbours``."""
+        """Which arithmetic the tensors are for: ``linear``, ``mlp``, ``cosine``, ``neighbours``,
+        ``votes``, ``kernel``.
+        """
 
     @property
     def dims(self) -> int:
@@ -125,39 +131,41 @@ class Fitted:
 
 
 class Trainer(Protocol):
-    """Fits one head at one setting, as often as asked; keeps what the next fit can reuse."""
+    """One head at one setting. All settings of a head are fitted together, from shared work."""
 
     @property
     def probabilistic(self) -> bool:
         """Whether the softmax of the logits is a probability by training (temperature 1)."""
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
-        """Size of a head fitted on so many rows, known before the fit."""
+        """Size of a head fitted on so many rows, known before the fit; at most that, for ``svc``."""
 
-    def fit(
-        self,
-        features: Features,
-        labels: Labels,
-        n_classes: int,
-        *,
-        seed: int,
-        groups: Labels | None = None,
-    ) -> Fitted:
-        """Fit on all rows given; scaling included, which is then part of the tensors.
+    @classmethod
+    def fit_all(
+        cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
+    ) -> Iterator[Fitted]:
+        """Fit every setting on all rows; scaling included, which is then part of the tensors.
 
         Parameters
         ----------
-        features
-            ``(n, d)``, any float dtype; not changed.
-        labels
-            ``(n,)`` integers below ``n_classes``; a class may have no row.
-        n_classes
-            Columns the logits shall have.
-        seed
-            Of every random choice. The same seed gives the same tensors on one machine.
-        groups
-            ``(n,)`` integers: rows of one group are not divided by a split made inside the fit.
+        trainers
+            Settings of this head, in any order.
+        rows
+            To fit on; not changed, but for what it remembers of shared work.
+        seeds
+            One a trainer, of every random choice. The same seed gives the same tensors on one
+            machine, within rounding whichever others are fitted beside it.
+
+        Yields
+        ------
+        Fitted
+            One a trainer, in their order, as they are finished.
         """
+
+
+def fit_one(trainer: Trainer, rows: FoldRows, seed: int) -> Fitted:
+    """Fit one head alone; see :meth:`Trainer.fit_all`."""
+    return next(iter(type(trainer).fit_all([trainer], rows, [seed])))
 
 
 def check_rows(features: Features, dims: int) -> NDArray[np.float32]:

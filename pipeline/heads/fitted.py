@@ -1,15 +1,14 @@
-"""The fitted heads: four kinds of tensors and the NumPy arithmetic that predicts with them."""
+"""Fitted heads of directions, layers and kept rows: tensors and the arithmetic to predict by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.base import UNSEEN, Features, FittedHead, Tensors, check_rows
+from pipeline.heads.base import UNSEEN, Features, Tensors, check_rows
 
 CELLS = 1 << 23
 """Cosines computed at once, of some queries with all kept rows: bounds a prediction's memory."""
@@ -126,21 +125,7 @@ class NeighboursHead:
 
     def logits(self, features: Features) -> NDArray[np.float32]:
         """Score rows, as many at a time as ``CELLS`` allows."""
-        queries = check_rows(features, self.dims)
-        votes = np.zeros((len(queries), self.n_classes), dtype=np.float32)
-        step = max(1, CELLS // len(self.rows))
-        for start in range(0, len(queries), step):
-            block = slice(start, start + step)
-            votes[block] = self._votes(unit_rows(queries[block]))
-        return np.log((votes + 1 / self.n_classes) / (self.k + 1)).astype(np.float32)
-
-    def _votes(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        cosines = queries @ self.rows.T
-        nearest = np.argpartition(cosines, -self.k, axis=1)[:, -self.k :]
-        votes = np.zeros((len(queries), self.n_classes), np.float32)
-        for neighbour in self.labels[nearest].T:
-            votes[np.arange(len(queries)), neighbour] += 1
-        return votes
+        return neighbour_logits([self], features)[0]
 
     def tensors(self) -> Tensors:
         """``rows``, ``labels``, and ``k`` and ``classes`` as arrays of one number."""
@@ -158,87 +143,54 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.where(lengths > 0, lengths, np.float32(1)))
 
 
-def restore(kind: str, tensors: Tensors) -> FittedHead:
-    """Build the head that gave these tensors.
+def neighbour_logits(
+    heads: Sequence[NeighboursHead], features: Features
+) -> list[NDArray[np.float32]]:
+    """Score rows by heads that keep the same rows, from one list of the nearest of them.
 
     Parameters
     ----------
-    kind
-        :attr:`FittedHead.kind` of the head.
-    tensors
-        What its :meth:`FittedHead.tensors` gave.
+    heads
+        Which differ in ``k`` alone.
+    features
+        ``(n, dims)``, any float dtype.
 
-    Raises
-    ------
-    ValueError
-        Where the kind is unknown, or a tensor is missing, superfluous, of another dtype or shape,
-        not finite, or inconsistent with the others.
+    Returns
+    -------
+    list of ndarray
+        ``(n, n_classes)`` float32 for each head.
     """
-    if kind not in _RESTORERS:
-        raise ValueError(f"the kind of head {kind!r} is not one of {', '.join(_RESTORERS)}")
-    left = dict(tensors)
-    head = _RESTORERS[kind](left)
-    if left:
-        raise ValueError(f"a {kind} head has no tensor {sorted(left)[0]!r}")
-    return head
+    kept, classes = heads[0].rows, heads[0].n_classes
+    queries = check_rows(features, heads[0].dims)
+    ks = sorted({head.k for head in heads})
+    votes = {k: np.empty((len(queries), classes), np.float32) for k in ks}
+    step = max(1, CELLS // len(kept))
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        cosines = unit_rows(queries[block]) @ kept.T
+        labels = heads[0].labels[_nearest(cosines, ks)]
+        for k, counted in zip(ks, _counts(labels, ks, classes), strict=True):
+            votes[k][block] = counted
+    return [np.log((votes[h.k] + 1 / classes) / (h.k + 1)).astype(np.float32) for h in heads]
 
 
-def _take(tensors: Tensors, name: str, shape: tuple[int | None, ...], dtype: str) -> NDArray[Any]:
-    """Take one tensor out of the mapping, checked; None in a shape is any length but zero."""
-    if name not in tensors:
-        raise ValueError(f"the tensor {name!r} is missing")
-    array = tensors.pop(name)
-    fits = len(array.shape) == len(shape) and all(
-        have == want if want is not None else have > 0
-        for have, want in zip(array.shape, shape, strict=True)
-    )
-    if array.dtype != np.dtype(dtype) or not fits:
-        expected = tuple("any" if n is None else n for n in shape)
-        raise ValueError(
-            f"the tensor {name!r} is {array.dtype} {array.shape}, expected {dtype} {expected}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"the tensor {name!r} has values that are not finite")
-    return array
+def _nearest(cosines: NDArray[np.float32], ks: Sequence[int]) -> NDArray[np.intp]:
+    """Positions of the largest cosines of each row, by rank where that matters."""
+    nearest = np.argpartition(cosines, -ks[-1], axis=1)[:, -ks[-1] :]
+    if len(ks) == 1:
+        return nearest
+    ranks = np.argsort(-np.take_along_axis(cosines, nearest, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(nearest, ranks, axis=1)
 
 
-def _linear(tensors: Tensors) -> FittedHead:
-    weight = _take(tensors, "weight", (None, None), "float32")
-    return LinearHead(weight, _take(tensors, "bias", (weight.shape[1],), "float32"))
-
-
-def _mlp(tensors: Tensors) -> FittedHead:
-    weights, biases = zip(*_layers(tensors), strict=True)
-    return MlpHead(weights, biases)
-
-
-def _layers(tensors: Tensors) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    inputs = None
-    for i in range(max(1, len(tensors) // 2)):
-        weight = _take(tensors, f"dense_{i}.weight", (inputs, None), "float32")
-        inputs = weight.shape[1]
-        yield weight, _take(tensors, f"dense_{i}.bias", (inputs,), "float32")
-
-
-def _cosine(tensors: Tensors) -> FittedHead:
-    return CosineHead(_take(tensors, "prototypes", (None, None), "float32"))
-
-
-def _neighbours(tensors: Tensors) -> FittedHead:
-    rows = _take(tensors, "rows", (None, None), "float32")
-    labels = _take(tensors, "labels", (len(rows),), "int32")
-    k = int(_take(tensors, "k", (1,), "int32")[0])
-    classes = int(_take(tensors, "classes", (1,), "int32")[0])
-    if not 1 <= k <= len(rows):
-        raise ValueError(f"k is {k} with {len(rows)} rows kept")
-    if classes < 1 or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels of the kept rows go beyond the {classes} classes")
-    return NeighboursHead(rows, labels, k, classes)
-
-
-_RESTORERS: dict[str, Callable[[Tensors], FittedHead]] = {
-    "linear": _linear,
-    "mlp": _mlp,
-    "cosine": _cosine,
-    "neighbours": _neighbours,
-}
+def _counts(
+    labels: NDArray[np.int32], ks: Sequence[int], classes: int
+) -> Iterator[NDArray[np.float32]]:
+    """Votes (n, classes) of the first k labels of each row, for ascending k."""
+    votes, every = np.zeros((len(labels), classes), np.float32), np.arange(len(labels))
+    done = 0
+    for k in ks:
+        for neighbour in labels[:, done:k].T:
+            votes[every, neighbour] += 1
+        done = k
+        yield votes

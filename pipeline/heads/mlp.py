@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones.quiet import import_keras
-from pipeline.heads.base import Features, Fitted, Labels, log_softmax
+from pipeline.heads.base import Fitted, Labels, log_softmax
 from pipeline.heads.fitted import MlpHead
+from pipeline.heads.rows import FoldRows
 from pipeline.heads.scaling import Scaling
 from pipeline.heads.size import HeadSize, mlp_parameters
 from pipeline.heads.stopping import EarlyStopping, stopping_rows
@@ -59,22 +60,21 @@ class MlpTrainer:
         """Count weights and biases."""
         return HeadSize(mlp_parameters(dims, self.hidden, n_classes))
 
-    def fit(
-        self,
-        features: Features,
-        labels: Labels,
-        n_classes: int,
-        *,
-        seed: int,
-        groups: Labels | None = None,
-    ) -> Fitted:
-        """Fit; see :class:`pipeline.heads.base.Trainer`."""
+    @classmethod
+    def fit_all(
+        cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
+    ) -> Iterator[Fitted]:
+        """Fit one after the other; see :class:`pipeline.heads.base.Trainer`."""
+        for one, seed in zip(trainers, seeds, strict=True):
+            yield one._fit(rows, seed)
+
+    def _fit(self, fold: FoldRows, seed: int) -> Fitted:
+        labels = fold.labels
         rng = np.random.default_rng(seed)
-        held = stopping_rows(labels, groups, self.stopping_fraction, rng)
-        scaling = Scaling.of(features)
-        scaled = scaling.apply(features)
+        held = stopping_rows(labels, fold.groups, self.stopping_fraction, rng)
+        scaled = fold.standardised
         rows, targets = scaled[~held], labels[~held].astype(np.int32)
-        net = self._network(rows.shape[1], n_classes)
+        net = self._network(rows.shape[1], fold.n_classes)
         net.reset(rng)
         stopping = EarlyStopping(self.patience)
         for _ in range(self.epochs):
@@ -83,7 +83,7 @@ class MlpTrainer:
             head = net.head()
             if stopping.ends(head, _loss(head, scaled[held], labels[held])):
                 break
-        return Fitted(_folded(stopping.best, scaling), stopping.epochs, stopping.ended)
+        return Fitted(_folded(stopping.best, fold.scaling), stopping.epochs, stopping.ended)
 
     def _network(self, dims: int, n_classes: int) -> _Net:
         if self._net is None or self._net.shape != (dims, n_classes):

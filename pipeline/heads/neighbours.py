@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from pipeline.heads.base import Features, Fitted, Labels
-from pipeline.heads.fitted import NeighboursHead, unit_rows
+from pipeline.heads.base import Fitted
+from pipeline.heads.checks import check_positive
+from pipeline.heads.fitted import NeighboursHead
+from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 
 INT32_BYTES = 4
@@ -24,20 +28,19 @@ class NeighboursTrainer:
     k: int
     probabilistic: bool = False
 
+    def __post_init__(self) -> None:
+        check_positive(k=self.k)
+
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count the rows, their labels, and two numbers."""
         return HeadSize(rows * dims, (rows + 2) * INT32_BYTES)
 
-    def fit(
-        self,
-        features: Features,
-        labels: Labels,
-        n_classes: int,
-        *,
-        seed: int,
-        groups: Labels | None = None,
-    ) -> Fitted:
-        """Fit; see :class:`pipeline.heads.base.Trainer`."""
-        rows = unit_rows(np.array(features, dtype=np.float32))
-        kept = labels.astype(np.int32)
-        return Fitted(NeighboursHead(rows, kept, min(self.k, len(rows)), n_classes))
+    @classmethod
+    def fit_all(
+        cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
+    ) -> Iterator[Fitted]:
+        """Let all share one copy of the rows; see :class:`pipeline.heads.base.Trainer`."""
+        kept = rows.labels.astype(np.int32)
+        for one in trainers:
+            k = min(one.k, len(kept))
+            yield Fitted(NeighboursHead(rows.unit, kept, k, rows.n_classes))

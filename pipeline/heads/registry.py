@@ -10,19 +10,28 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.heads.base import HeadSpec, Trainer
-from pipeline.heads.linear import CentroidTrainer, LogisticTrainer, RidgeTrainer, SvmTrainer
+from pipeline.heads.discriminant import CentroidTrainer, LdaTrainer
+from pipeline.heads.logistic import LogisticTrainer
 from pipeline.heads.mlp import MlpTrainer
 from pipeline.heads.neighbours import NeighboursTrainer
+from pipeline.heads.ridge import RidgeTrainer
+from pipeline.heads.svc import SvcTrainer
+from pipeline.heads.svm import SvmTrainer
 
 HEADS: dict[str, Callable[..., Trainer]] = {
     "logistic": LogisticTrainer,
     "ridge": RidgeTrainer,
     "svm": SvmTrainer,
+    "svc": SvcTrainer,
+    "lda": LdaTrainer,
     "knn": NeighboursTrainer,
     "centroid": CentroidTrainer,
     "mlp": MlpTrainer,
 }
 """Trainer of each head by the name that the leaderboard shows."""
+
+ALONE = frozenset({"mlp"})
+"""Heads whose training fills the cores by itself: of these one fold is fitted at a time."""
 
 _INNER = {"probabilistic", "_net"}
 
@@ -34,7 +43,8 @@ def trainer(spec: HeadSpec) -> Trainer:
     ------
     UsageError
         Where no head has that name or the head no such setting; near names are suggested. Also
-        where a setting without a default is missing, or one is not finite or no JSON value.
+        where a setting without a default is missing, or one is impossible, not finite or no JSON
+        value.
     """
     _check_known(spec.head)
     known = [name for name in inspect.signature(HEADS[spec.head]).parameters if name not in _INNER]
@@ -49,6 +59,8 @@ def trainer(spec: HeadSpec) -> Trainer:
         return HEADS[spec.head](**spec.settings)
     except TypeError as error:
         raise UsageError(f"the head {spec.head} takes {', '.join(known)}: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"the head {spec.name} cannot be: {error}") from error
 
 
 def _near(name: str, names: list[str]) -> str:
@@ -57,7 +69,7 @@ def _near(name: str, names: list[str]) -> str:
 
 
 def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
-    """List the default sweep: 20 settings of 6 heads, or those of the heads named.
+    """List the default sweep, of 47 settings of 8 heads, or those of the heads named.
 
     The ranges are for pooled features, standardised where the head is not by cosine: some
     thousands of columns and no more rows, where strong penalties win.
@@ -70,10 +82,14 @@ def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
     for head in heads:
         _check_known(head)
     specs = (
-        *_grid("logistic", C=(0.001, 0.01, 0.1, 1.0)),
-        *_grid("ridge", alpha=(10.0, 100.0, 1000.0, 10000.0)),
-        *_grid("svm", C=(1e-5, 1e-4, 1e-3)),
-        *_grid("knn", k=(1, 5, 15)),
+        *_grid("logistic", C=(0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0)),
+        *_grid("logistic", class_weight=("balanced",), C=(0.001, 0.01, 0.1)),
+        *_grid("ridge", alpha=(10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 100000.0)),
+        *_grid("svm", C=(1e-6, 1e-5, 1e-4, 1e-3)),
+        *_grid("svc", kernel=("linear",), C=(1e-5, 1e-4, 1e-3)),
+        *_grid("svc", kernel=("rbf",), C=(1.0, 10.0, 100.0)),
+        *_grid("lda", shrinkage=("auto", 0.1, 0.3, 0.5, 0.7, 0.9)),
+        *_grid("knn", k=(1, 3, 5, 7, 9, 15, 25, 50)),
         *_grid("centroid", metric=("euclidean", "cosine")),
         *_grid("mlp", hidden=((256,), (512, 256)), dropout=(0.2, 0.5)),
     )

@@ -95,9 +95,10 @@ class Entry:
     train_score
         Mean over folds of the score on the rows trained on.
     parameters, bytes
-        Floating-point numbers the head keeps once it is fitted for use, and bytes of its tensors.
+        Floating-point numbers the head keeps once it is fitted for use, and bytes of its tensors;
+        at most those, for kernel heads, whose support is known after the fit.
     seconds
-        Spent in fitting, all folds together.
+        Spent in fitting, all folds together; heads fitted together have equal shares.
     fold_scores
         One a fold; None where the metric is not defined on that fold.
     iterations

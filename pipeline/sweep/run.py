@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,10 @@ from pipeline.evaluate import (
     tied,
 )
 from pipeline.events import HeadTrained, Notice, Observer, SweepPlanned, ignore
-from pipeline.heads.base import Fitted, FittedHead, HeadSpec, Trainer
+from pipeline.heads.base import FittedHead, HeadSpec, Trainer, fit_one
 from pipeline.heads.registry import trainer
 from pipeline.heads.size import HeadSize
+from pipeline.sweep.fits import FoldFit, fit_folds, fit_seed, fold_rows
 from pipeline.sweep.leaderboard import ROLES, Entry, Holdout, SweepConfig, SweepData, SweepResult
 
 REFIT = 2**31
@@ -71,8 +70,8 @@ def sweep(
     observe(SweepPlanned(len(specs), len(specs) * len(parts)))
     _notice_lacking(data, parts, observe)
     trials = []
-    for spec in specs:
-        trial = _try(spec, data, parts, config)
+    for spec, fits in zip(specs, fit_folds(specs, data, parts, config.seed), strict=True):
+        trial = _judged(spec, fits, data, parts, config)
         if trial is None:
             observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
         else:
@@ -154,18 +153,12 @@ def _notice_lacking(data: SweepData, parts: list[Fold], observe: Observer) -> No
         observe(Notice(f"in some folds no training image is left of {names}: too few groups"))
 
 
-def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig) -> _Trial | None:
-    """Fit and score on every part; None where that gave anything but finite numbers."""
+def _judged(
+    spec: HeadSpec, fits: Sequence[FoldFit], data: SweepData, parts: list[Fold], config: SweepConfig
+) -> _Trial | None:
+    """Score a head on every part; None where it gave anything but finite numbers."""
     fitter = trainer(spec)
-    fits, logits, train_logits = [], [], []
-    for number, (fit, out) in enumerate(parts):
-        rows = np.asarray(data.features[fit], dtype=np.float32)
-        started = perf_counter()
-        fitted = _fit(spec, fitter, rows, data, fit, config.seed, number)
-        seconds = perf_counter() - started
-        fits.append((fitted.iterations, fitted.converged, seconds))
-        logits.append(fitted.head.logits(data.features[out]))
-        train_logits.append(fitted.head.logits(rows))
+    logits, train_logits = [fit.logits for fit in fits], [fit.train_logits for fit in fits]
     if not all(np.isfinite(part).all() for part in (*logits, *train_logits)):
         return None
     labels = [data.labels[out] for _, out in parts]
@@ -179,7 +172,6 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         score(config.metric, data.labels[fit], own, temperature)
         for (fit, _), own in zip(parts, train_logits, strict=True)
     ]
-    iterations, converged, seconds_each = zip(*fits, strict=True)
     size = _size(fitter, data)
     entry = Entry(
         spec=spec,
@@ -188,10 +180,10 @@ def _try(spec: HeadSpec, data: SweepData, parts: list[Fold], config: SweepConfig
         train_score=_mean(train_scores, config.metric),
         parameters=size.parameters,
         bytes=size.bytes,
-        seconds=sum(seconds_each),
+        seconds=sum(fit.seconds for fit in fits),
         fold_scores=tuple(scores),
-        iterations=max(iterations),
-        converged=all(converged),
+        iterations=max(fit.iterations for fit in fits),
+        converged=all(fit.converged for fit in fits),
         temperature=temperature,
         tied=True,
     )
@@ -202,26 +194,6 @@ def _size(fitter: Trainer, data: SweepData) -> HeadSize:
     """Size of a head after the last fit, on all rows that are not for test."""
     rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
     return fitter.head_size(rows, dims, len(data.classes))
-
-
-def _fit(
-    spec: HeadSpec,
-    fitter: Trainer,
-    rows: NDArray[np.float32],
-    data: SweepData,
-    at: NDArray[np.int64],
-    seed: int,
-    number: int,
-) -> Fitted:
-    """Fit on rows that lie ``at`` these positions, by a seed that no other fit has."""
-    own = np.random.SeedSequence([seed, zlib.crc32(spec.name.encode()), number])
-    return fitter.fit(
-        rows,
-        data.labels[at],
-        len(data.classes),
-        seed=int(own.generate_state(1)[0]),
-        groups=data.groups_at(at),
-    )
 
 
 def _mean(scores: Sequence[float | None], metric: str) -> float:
@@ -269,8 +241,8 @@ def _finish(
     """Fit the best head on all rows that are not for test, and score it once on those that are."""
     test = data.rows("test")
     rest = np.setdiff1d(np.arange(len(data.labels)), test)
-    rows = np.asarray(data.features[rest], dtype=np.float32)
-    head = _fit(entry.spec, trainer(entry.spec), rows, data, rest, config.seed, REFIT).head
+    seed = fit_seed(config.seed, entry.spec, REFIT)
+    head = fit_one(trainer(entry.spec), fold_rows(data, rest), seed).head
     if not all(np.isfinite(tensor).all() for tensor in head.tensors().values()):
         raise UsageError(
             f"the best head, {entry.spec.name}, fitted on all rows has numbers that are not finite"

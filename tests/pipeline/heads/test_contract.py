@@ -9,7 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.heads import HeadSpec, default_specs, restore, size_of, softmax, trainer
+from pipeline.heads import (
+    FoldRows,
+    HeadSpec,
+    default_specs,
+    fit_one,
+    restore,
+    size_of,
+    softmax,
+    trainer,
+)
 from pipeline.heads.base import UNSEEN
 from pipeline.heads.fitted import CELLS
 from pipeline.heads.neighbours import NeighboursTrainer
@@ -45,7 +54,7 @@ def test_logits_have_a_column_for_each_class_and_learn_them(
     spec: HeadSpec, n: int, d: int, classes: int
 ) -> None:
     rows, labels = gaussians(n, d, classes)
-    head = trainer(spec).fit(rows, labels, classes, seed=1).head
+    head = fit_one(trainer(spec), FoldRows(rows, labels, classes), 1).head
     logits = head.logits(rows)
     assert logits.shape == (n, classes)
     assert logits.dtype == np.float32
@@ -58,8 +67,8 @@ def test_logits_have_a_column_for_each_class_and_learn_them(
 def test_the_same_seed_gives_the_same_tensors(spec: HeadSpec) -> None:
     rows, labels = gaussians(50, 6, 3)
     fitter = trainer(spec)
-    first, again = (fitter.fit(rows, labels, 3, seed=5).head.tensors() for _ in range(2))
-    fresh = trainer(spec).fit(rows, labels, 3, seed=5).head.tensors()
+    first, again = (fit_one(fitter, FoldRows(rows, labels, 3), 5).head.tensors() for _ in range(2))
+    fresh = fit_one(trainer(spec), FoldRows(rows, labels, 3), 5).head.tensors()
     for name, tensor in first.items():
         assert np.array_equal(tensor, again[name])
         assert np.array_equal(tensor, fresh[name])
@@ -69,14 +78,14 @@ def test_the_same_seed_gives_the_same_tensors(spec: HeadSpec) -> None:
 def test_the_size_is_known_before_the_fit(spec: HeadSpec, n: int, d: int, classes: int) -> None:
     rows, labels = gaussians(n, d, classes)
     fitter = trainer(spec)
-    head = fitter.fit(rows, labels, classes, seed=1).head
+    head = fit_one(fitter, FoldRows(rows, labels, classes), 1).head
     assert fitter.head_size(n, d, classes) == size_of(head)
 
 
 def test_a_prediction_of_neighbours_takes_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(40_000, 2)).astype(np.float32), np.arange(40_000) % 2
-    head = NeighboursTrainer(k=3).fit(rows, labels, 2, seed=0).head
+    head = fit_one(NeighboursTrainer(k=3), FoldRows(rows, labels, 2), 0).head
     tracemalloc.start()
     try:
         head.logits(rows[:512])
@@ -89,7 +98,7 @@ def test_a_prediction_of_neighbours_takes_bounded_memory() -> None:
 
 def test_tensors_make_the_same_head_again(spec: HeadSpec) -> None:
     rows, labels = gaussians(50, 6, 3)
-    head = trainer(spec).fit(rows, labels, 3, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(rows, labels, 3), 5).head
     back = restore(head.kind, {name: t.copy() for name, t in head.tensors().items()})
     assert np.array_equal(back.logits(rows), head.logits(rows))
     assert size_of(back) == size_of(head)
@@ -101,16 +110,16 @@ def test_inputs_are_not_changed_and_may_be_read_only_half_precision(spec: HeadSp
     for array in (half, labels):
         array.setflags(write=False)
     before = half.copy()
-    head = trainer(spec).fit(half, labels, 3, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(half, labels, 3), 5).head
     assert np.array_equal(half, before)
-    same = trainer(spec).fit(half.astype(np.float32), labels, 3, seed=5).head
+    same = fit_one(trainer(spec), FoldRows(half.astype(np.float32), labels, 3), 5).head
     assert np.array_equal(head.logits(half), same.logits(half.astype(np.float32)))
 
 
 def test_columns_that_are_constant_in_training_say_nothing_later(spec: HeadSpec) -> None:
     rows, labels = gaussians(50, 6, 3)
     rows[:, [1, 4]] = 0.0
-    head = trainer(spec).fit(rows, labels, 3, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(rows, labels, 3), 5).head
     other = rows.copy()
     other[:, 4] = 100.0
     assert np.isfinite(head.logits(other)).all()
@@ -121,7 +130,7 @@ def test_columns_that_are_constant_in_training_say_nothing_later(spec: HeadSpec)
 def test_a_class_without_a_training_row_gets_no_probability(spec: HeadSpec) -> None:
     rows, labels = gaussians(60, 6, 2)
     labels[labels == 1] = 3
-    head = trainer(spec).fit(rows, labels, 4, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(rows, labels, 4), 5).head
     logits = head.logits(rows)
     assert logits.shape == (60, 4)
     assert np.isfinite(logits).all()
@@ -133,7 +142,7 @@ def test_a_class_without_a_training_row_gets_no_probability(spec: HeadSpec) -> N
 
 def test_one_class_alone_is_always_the_answer(spec: HeadSpec) -> None:
     rows, labels = gaussians(20, 6, 2)
-    head = trainer(spec).fit(rows, np.full_like(labels, 1), 2, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(rows, np.full_like(labels, 1), 2), 5).head
     if spec.head != "mlp":
         assert (head.logits(rows).argmax(axis=1) == 1).all()
     assert np.isfinite(head.logits(rows)).all()
@@ -141,7 +150,7 @@ def test_one_class_alone_is_always_the_answer(spec: HeadSpec) -> None:
 
 def test_rows_of_another_length_are_refused(spec: HeadSpec) -> None:
     rows, labels = gaussians(20, 6, 2)
-    head = trainer(spec).fit(rows, labels, 2, seed=5).head
+    head = fit_one(trainer(spec), FoldRows(rows, labels, 2), 5).head
     with pytest.raises(ValueError, match="6 features"):
         head.logits(rows[:, :5])
 

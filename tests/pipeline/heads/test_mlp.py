@@ -10,7 +10,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.evaluate import log_softmax
-from pipeline.heads import HeadSpec, mlp_parameters, size_of, training_bytes
+from pipeline.heads import (
+    FoldRows,
+    HeadSpec,
+    fit_one,
+    mlp_parameters,
+    size_of,
+    training_bytes,
+)
 from pipeline.heads.mlp import MlpTrainer
 from pipeline.heads.scaling import Scaling
 from pipeline.heads.size import HeadSize
@@ -24,7 +31,7 @@ LABELS = LABELS[:400]
 def test_tensors_give_the_predictions_of_keras() -> None:
     # Patience 0 of 1 epoch: the network is left with the weights that the head has.
     fitter = MlpTrainer(hidden=(16, 8), epochs=1)
-    head = fitter.fit(ROWS, LABELS, 10, seed=0).head
+    head = fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0).head
     assert fitter._net is not None
     expected = fitter._net.model.predict(Scaling.of(ROWS).apply(ROWS), verbose=0)
     assert np.abs(head.logits(ROWS) - expected).max() < 1e-4
@@ -32,10 +39,10 @@ def test_tensors_give_the_predictions_of_keras() -> None:
 
 def test_a_second_fit_of_the_same_shape_uses_the_same_network_and_forgets_the_first() -> None:
     fitter = MlpTrainer(hidden=(16,), epochs=3)
-    first = fitter.fit(ROWS[:300], LABELS[:300], 10, seed=1).head
+    first = fit_one(fitter, FoldRows(ROWS[:300], LABELS[:300], 10), 1).head
     net = fitter._net
-    fitter.fit(ROWS[50:], LABELS[50:], 10, seed=2)
-    again = fitter.fit(ROWS[:300], LABELS[:300], 10, seed=1).head
+    fit_one(fitter, FoldRows(ROWS[50:], LABELS[50:], 10), 2)
+    again = fit_one(fitter, FoldRows(ROWS[:300], LABELS[:300], 10), 1).head
     assert fitter._net is net
     for name, tensor in first.tensors().items():
         assert np.array_equal(tensor, again.tensors()[name])
@@ -55,7 +62,7 @@ def test_every_epoch_takes_every_row_in_an_order_of_its_own(
 
     monkeypatch.setattr(mlp._Net, "epoch", spy)
     fitter = MlpTrainer(hidden=(4,), epochs=3, batch_size=32)
-    fitter.fit(ROWS, LABELS, 10, seed=0)
+    fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0)
     assert len(orders) == 3
     assert not np.array_equal(orders[0], orders[1])
     assert not np.array_equal(orders[1], orders[2])
@@ -67,7 +74,7 @@ def test_every_epoch_takes_every_row_in_an_order_of_its_own(
 
 def test_the_network_goes_with_its_trainer() -> None:
     fitter = MlpTrainer(hidden=(4,), epochs=1)
-    fitter.fit(ROWS, LABELS, 10, seed=0)
+    fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0)
     assert fitter._net is not None
     alive = weakref.ref(fitter._net.model)
     del fitter
@@ -79,7 +86,7 @@ def test_it_stops_early_and_keeps_the_best_weights() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 2, len(ROWS))
     fitter = MlpTrainer(hidden=(64,), dropout=0.0, learning_rate=1e-2, epochs=30, patience=3)
-    fitted = fitter.fit(ROWS, noise, 2, seed=0)
+    fitted = fit_one(fitter, FoldRows(ROWS, noise, 2), 0)
     assert fitted.converged
     assert 4 <= fitted.iterations < 30
     # On labels that mean nothing the best weights are hardly worse than chance, later ones much.
@@ -110,7 +117,7 @@ def test_rows_for_early_stopping_are_stratified_and_divide_no_group() -> None:
 
 
 def test_one_row_a_class_trains_without_early_stopping() -> None:
-    fitted = MlpTrainer(hidden=(4,), epochs=2).fit(ROWS[:2], np.array([0, 1]), 2, seed=0)
+    fitted = fit_one(MlpTrainer(hidden=(4,), epochs=2), FoldRows(ROWS[:2], np.array([0, 1]), 2), 0)
     assert fitted.iterations == 2
     assert np.isfinite(fitted.head.logits(ROWS)).all()
 
@@ -125,6 +132,6 @@ def test_the_arithmetic_of_the_users_own_head() -> None:
 
 
 def test_parameters_counted_before_training_are_those_kept_after() -> None:
-    head = MlpTrainer(hidden=(16, 8), epochs=1).fit(ROWS, LABELS, 10, seed=0).head
+    head = fit_one(MlpTrainer(hidden=(16, 8), epochs=1), FoldRows(ROWS, LABELS, 10), 0).head
     assert size_of(head) == HeadSize(mlp_parameters(64, (16, 8), 10))
     assert size_of(head).bytes == 4 * size_of(head).parameters
