@@ -54,13 +54,19 @@ class SweepPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class FitDone:
+    """One head was fitted on one fold, or that was found to be done already."""
+
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeadTrained:
     """One setting of one head went through all of its folds."""
 
     head: str
     settings: dict[str, object]
     score: float
-    fits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ Event: TypeAlias = (
     | BatchDone
     | RowsKept
     | SweepPlanned
+    | FitDone
     | HeadTrained
     | Notice
 )

@@ -22,6 +22,7 @@ from pipeline.events import (
     Event,
     ExtractionPlanned,
     FilesHashed,
+    FitDone,
     HashingPlanned,
     HeadTrained,
     Notice,
@@ -94,7 +95,10 @@ class ProgressReport:
                 self._advance(event.images + event.rejected)
             case HeadTrained():
                 self._counts.latest = f"{event.head} {event.score:.3f}"
-                self._advance(event.fits)
+                self._advance(0)
+            case FitDone():
+                self._counts.latest = self._counts.latest or event.head
+                self._advance(1)
             case RowsKept():
                 self._counts.kept += event.rows
                 self._told = False

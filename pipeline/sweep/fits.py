@@ -2,81 +2,75 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import usable_cores
-from pipeline.evaluate import Fold
-from pipeline.heads.base import Fitted, HeadSpec
-from pipeline.heads.grouping import by_key
+from pipeline.evaluate import METRICS, Fold, fit_temperature, score
+from pipeline.events import FitDone, Observer
+from pipeline.heads.base import Fitted, HeadSpec, Trainer
 from pipeline.heads.registry import ALONE, trainer
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.scoring import logits_all
 from pipeline.heads.threads import one_blas_thread
-from pipeline.sweep.leaderboard import SweepData
+from pipeline.sweep.kept import Fit, Memory, digest_of_fit, digest_of_rows
+from pipeline.sweep.leaderboard import SweepConfig, SweepData
 
 
 @dataclass(frozen=True)
-class FoldFit:
-    """What is left of one head fitted on one fold.
-
-    The fitted head is not kept: that of neighbours has a copy of the features.
+class FoldFits:
+    """Every head on every part, as far as time allowed.
 
     Attributes
     ----------
-    logits, train_logits
-        Of the rows to score, and of those fitted on.
-    iterations, converged
-        As the solver tells.
-    seconds
-        Spent in fitting.
+    of
+        By number of the head and of the part.
+    reused
+        How many of them were kept by an earlier sweep.
     """
 
-    logits: NDArray[np.floating[Any]]
-    train_logits: NDArray[np.floating[Any]]
-    iterations: int
-    converged: bool
-    seconds: float
+    of: dict[tuple[int, int], Fit]
+    reused: int
+
+    def whole(self, head: int, parts: int) -> list[Fit] | None:
+        """All fits of a head; None where one is missing."""
+        fits = [self.of[head, part] for part in range(parts) if (head, part) in self.of]
+        return fits if len(fits) == parts else None
 
 
 def fit_folds(
-    specs: Sequence[HeadSpec], data: SweepData, parts: Sequence[Fold], seed: int
-) -> list[list[FoldFit]]:
-    """Fit every head on every part.
+    specs: Sequence[HeadSpec],
+    data: SweepData,
+    parts: Sequence[Fold],
+    config: SweepConfig,
+    memory: Memory,
+    observe: Observer,
+) -> FoldFits:
+    """Fit every head on every part, unless that was done before or time is up.
 
     A thread takes a fold, whose products keep to that thread: folds need not wait for each other.
     Heads that fill the cores by themselves come after, one fold at a time.
-
-    Returns
-    -------
-    list of list of FoldFit
-        For each head, in their order, one a part.
     """
-    found: dict[tuple[int, int], FoldFit] = {}
+    work = _Work(specs, data, parts, config, memory, observe)
+    reused = work.recall()
     together = [i for i, spec in enumerate(specs) if spec.head not in ALONE]
-    alone = [i for i, spec in enumerate(specs) if spec.head in ALONE]
-
-    def fit(number: int, which: list[int]) -> None:
-        own = [specs[i] for i in which]
-        for i, fitted in zip(which, _on_fold(own, data, parts[number], seed, number), strict=True):
-            found[i, number] = fitted
-
     pool = ThreadPoolExecutor(usable_cores())
     try:
         with one_blas_thread():
-            list(pool.map(fit, range(len(parts)), [together] * len(parts)))
+            list(pool.map(work.fit, range(len(parts)), [together] * len(parts)))
     finally:
         pool.shutdown(cancel_futures=True)
-    for number in range(len(parts)):
-        fit(number, alone)
-    return [[found[i, number] for number in range(len(parts))] for i in range(len(specs))]
+    for some in _handfuls([i for i, spec in enumerate(specs) if spec.head in ALONE]):
+        for number in range(len(parts)):
+            work.fit(number, some)
+    return FoldFits(work.found, reused)
 
 
 def fold_rows(data: SweepData, at: NDArray[np.int64]) -> FoldRows:
@@ -91,33 +85,126 @@ def fit_seed(seed: int, spec: HeadSpec, number: int) -> int:
     return int(own.generate_state(1)[0])
 
 
-def _on_fold(
-    specs: Sequence[HeadSpec], data: SweepData, part: Fold, seed: int, number: int
-) -> list[FoldFit]:
-    """Fit and score heads on one part, all settings of a head together."""
-    if not specs:
-        return []
-    rows, out = fold_rows(data, part[0]), np.asarray(data.features[part[1]], dtype=np.float32)
-
-    def family(own: list[HeadSpec]) -> Iterator[FoldFit]:
-        fits, seconds = _timed(own, rows, [fit_seed(seed, spec, number) for spec in own])
-        heads = [fit.head for fit in fits]
-        scored = zip(logits_all(heads, out), logits_all(heads, rows.features), strict=True)
-        for fit, took, (logits, of_train) in zip(fits, seconds, scored, strict=True):
-            yield FoldFit(logits, of_train, fit.iterations, fit.converged, took)
-
-    return by_key(specs, lambda spec: spec.head, family)
+def _handfuls(heads: list[int]) -> Iterator[list[int]]:
+    """As many as there are cores: so some heads are through with all folds when time is up."""
+    step = usable_cores()
+    return (heads[i : i + step] for i in range(0, len(heads), step))
 
 
-def _timed(
-    specs: Sequence[HeadSpec], rows: FoldRows, seeds: Sequence[int]
-) -> tuple[list[Fitted], list[float]]:
-    """Fit one family; seconds that each took, equal shares where they were fitted together."""
-    trainers = [trainer(spec) for spec in specs]
-    fits, marks = [], [perf_counter()]
-    for fitted in type(trainers[0]).fit_all(trainers, rows, seeds):
-        fits.append(fitted)
-        marks.append(perf_counter())
-    if specs[0].head not in ALONE:
-        return fits, [(marks[-1] - marks[0]) / len(fits)] * len(fits)
-    return fits, np.diff(marks).tolist()
+@dataclass
+class _Work:
+    """What is to be fitted, and what is already."""
+
+    specs: Sequence[HeadSpec]
+    data: SweepData
+    parts: Sequence[Fold]
+    config: SweepConfig
+    memory: Memory
+    observe: Observer
+    found: dict[tuple[int, int], Fit] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+    _rows_names: dict[int, str] = field(default_factory=dict)
+
+    def recall(self) -> int:
+        """Take what is kept; say how many fits that saves."""
+        for number in range(len(self.parts)):
+            for i in range(len(self.specs)):
+                fit = self.memory.get(self._name(i, number))
+                if fit is not None and self.config.metric in fit.train_scores:
+                    self._done(i, number, fit)
+        return len(self.found)
+
+    def fit(self, number: int, which: Sequence[int]) -> None:
+        """Fit and score those of some heads that this part lacks, all settings of a head at once.
+
+        Rows are read where something is missing, once for all of them.
+        """
+        missing = [i for i in which if (i, number) not in self.found]
+        if not missing or self._late:
+            return
+        train, out = self.parts[number]
+        rows, scored = fold_rows(self.data, train), np.asarray(self.data.features[out], np.float32)
+        for head in dict.fromkeys(self.specs[i].head for i in missing):
+            if not self._late:
+                own = [i for i in missing if self.specs[i].head == head]
+                self._family(own, number, rows, scored)
+
+    def _family(
+        self, own: list[int], number: int, rows: FoldRows, scored: NDArray[np.float32]
+    ) -> None:
+        trainers = [trainer(self.specs[i]) for i in own]
+        seeds = [fit_seed(self.config.seed, self.specs[i], number) for i in own]
+        fits = type(trainers[0]).fit_all(trainers, rows, seeds)
+        began = time.perf_counter()
+        if self.specs[own[0]].head in ALONE:
+            for i, fitter, fitted in zip(own, trainers, fits, strict=True):
+                took, began = time.perf_counter() - began, time.perf_counter()
+                (fit,) = self._scored([fitted], [fitter], number, rows, scored, took)
+                self._keep(i, number, fit)
+            return
+        done = list(fits)
+        share = (time.perf_counter() - began) / len(own)
+        for i, fit in zip(
+            own, self._scored(done, trainers, number, rows, scored, share), strict=True
+        ):
+            self._keep(i, number, fit)
+
+    def _scored(
+        self,
+        fits: Sequence[Fitted],
+        trainers: Sequence[Trainer],
+        number: int,
+        rows: FoldRows,
+        scored: NDArray[np.float32],
+        seconds: float,
+    ) -> Iterator[Fit]:
+        heads, labels = [fit.head for fit in fits], self.data.labels[self.parts[number][1]]
+        both = zip(logits_all(heads, scored), logits_all(heads, rows.features), strict=True)
+        for fitted, fitter, (logits, own) in zip(fits, trainers, both, strict=True):
+            finite = bool(np.isfinite(logits).all() and np.isfinite(own).all())
+            names = _scores_wanted(self.config.metric) if finite else ()
+            temperature = 1.0
+            if finite and not fitter.probabilistic and _probabilities(self.config.metric):
+                temperature = fit_temperature(logits, labels)
+            yield Fit(
+                logits=logits,
+                train_scores={n: score(n, rows.labels, own, temperature) for n in names},
+                iterations=fitted.iterations,
+                converged=fitted.converged,
+                seconds=seconds,
+            )
+
+    def _keep(self, i: int, number: int, fit: Fit) -> None:
+        if fit.train_scores:  # one whose outputs are no finite numbers is not worth keeping
+            self.memory.put(self._name(i, number), fit)
+        self._done(i, number, fit)
+
+    def _done(self, i: int, number: int, fit: Fit) -> None:
+        with self._lock:
+            self.found[i, number] = fit
+            self.observe(FitDone(self.specs[i].head))
+
+    def _name(self, i: int, number: int) -> str:
+        spec, seed = self.specs[i], self.config.seed
+        if self.data.rows_named is None:
+            return ""
+        if number not in self._rows_names:
+            named, (train, out) = self.data.rows_named, self.parts[number]
+            self._rows_names[number] = digest_of_rows(
+                named, train, out, self.data.labels, self.data.groups
+            )
+        own = fit_seed(seed, spec, number)
+        return digest_of_fit(self._rows_names[number], spec, len(self.data.classes), own)
+
+    @property
+    def _late(self) -> bool:
+        return self.config.until is not None and time.monotonic() > self.config.until
+
+
+def _scores_wanted(metric: str) -> tuple[str, ...]:
+    """The metric asked for, and all that cost no temperature."""
+    return tuple({metric: 0} | {n: 0 for n in METRICS if not _probabilities(n)})
+
+
+def _probabilities(metric: str) -> bool:
+    return METRICS[metric].needs_probabilities

@@ -12,8 +12,10 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,9 +105,14 @@ def digest_of_fit(rows: str, spec: HeadSpec, n_classes: int, seed: int) -> str:
         "settings": spec.plain(),
         "classes": n_classes,
         "seed": seed,
-        "versions": {name: version(name) for name in _LIBRARIES},
+        "versions": _versions(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("ascii")).hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
 
 
 class Memory(Protocol):
@@ -140,6 +147,7 @@ class KeptFits:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock()
         try:
             self._database = _opened(file)
         except sqlite3.DatabaseError:
@@ -157,20 +165,22 @@ class KeptFits:
         """Return the fit of that name; None where it is not kept, or not what was put."""
         with contextlib.suppress(sqlite3.Error, ValueError, KeyError, TypeError):
             query = "SELECT told, logits FROM fits WHERE name = ?"
-            for told, logits in self._database.execute(query, (name,)):
-                return _unpacked(told, logits)
+            with self._lock:
+                found = self._database.execute(query, (name,)).fetchone()
+            return None if found is None else _unpacked(*found)
         return None
 
     def put(self, name: str, fit: Fit) -> None:
         """Keep a fit. A full disk or a damaged file keeps nothing, and stops nobody."""
-        with contextlib.suppress(sqlite3.Error), self._database:
+        with contextlib.suppress(sqlite3.Error), self._lock, self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO fits VALUES (?, ?, ?)", (name, *_packed(fit))
             )
 
 
 def _opened(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=_WAIT)
+    # Folds are fitted in threads, which take turns by the lock of `KeptFits`.
+    database = sqlite3.connect(file, timeout=_WAIT, check_same_thread=False)
     try:
         # A power cut may cost the last fits, a kill of the process none: one fsync a fit would
         # take longer than many fits do.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.heads.base import Features, FittedHead, HeadSpec, Labels
 from pipeline.heads.container import MAX_HEAD
 from pipeline.heads.registry import default_specs
+from pipeline.sweep.kept import Rows
 
 ROLES = ("train", "val", "test")
 
@@ -33,6 +34,8 @@ class SweepData:
     roles
         ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; None: all train. Rows for test are scored
         once, by the best head; rows for val replace the folds.
+    rows_named
+        What names the rows for good, so that finished fits can be found again; None keeps none.
     """
 
     features: Features
@@ -40,6 +43,7 @@ class SweepData:
     classes: tuple[str, ...]
     groups: Labels | None = None
     roles: Sequence[str] | NDArray[np.str_] | None = None
+    rows_named: Rows | None = None
 
     def __post_init__(self) -> None:
         n = len(self.features)
@@ -75,6 +79,8 @@ class SweepConfig:
         The heads.
     largest
         Bytes of tensors above which a head is left out, since no head file could hold it.
+    until
+        Reading of ``time.monotonic`` after which no further fit is begun; None for no limit.
     """
 
     metric: str = "accuracy"
@@ -82,6 +88,7 @@ class SweepConfig:
     seed: int = 0
     specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
     largest: int = MAX_HEAD
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,8 @@ class SweepResult:
         Folds scored; 1 where val rows took their place.
     scheme
         ``"folds"`` or ``"val"``.
+    fits, fits_reused
+        Fits of heads on folds, and how many of them an earlier sweep had kept.
     """
 
     metric: str
@@ -182,6 +191,8 @@ class SweepResult:
     trained_on: int
     folds: int
     scheme: str
+    fits: int
+    fits_reused: int
 
     @property
     def temperature(self) -> float:

@@ -25,9 +25,11 @@ from pipeline.events import HeadTrained, Notice, Observer, SweepPlanned, ignore
 from pipeline.heads.base import FittedHead, HeadSpec, Trainer, fit_one
 from pipeline.heads.registry import trainer
 from pipeline.heads.size import HeadSize
-from pipeline.sweep.fits import FoldFit, fit_folds, fit_seed, fold_rows
+from pipeline.sweep.fits import fit_folds, fit_seed, fold_rows
+from pipeline.sweep.kept import Fit, Forgetful, Memory
 from pipeline.sweep.leaderboard import ROLES, Entry, Holdout, SweepConfig, SweepData, SweepResult
 
+_MOST_NAMED = 5
 REFIT = 2**31
 """In place of a fold's number in the seed of the last fit."""
 
@@ -40,11 +42,14 @@ class _Trial:
     """
 
     entry: Entry
-    logits: list[NDArray[np.floating[Any]]]
+    logits: Sequence[NDArray[np.floating[Any]]]
 
 
 def sweep(
-    data: SweepData, config: SweepConfig | None = None, observe: Observer = ignore
+    data: SweepData,
+    config: SweepConfig | None = None,
+    observe: Observer = ignore,
+    memory: Memory | None = None,
 ) -> SweepResult:
     """Compare heads by cross-validation, or on the val rows, and fit the best one for use.
 
@@ -55,7 +60,10 @@ def sweep(
     config
         Metric, folds, seed and heads.
     observe
-        Gets :class:`SweepPlanned`, one :class:`HeadTrained` a head, and notices.
+        Gets :class:`SweepPlanned`, one :class:`FitDone` a fit and one :class:`HeadTrained` a head,
+        and notices.
+    memory
+        Where finished fits are kept, and found again; None keeps none.
 
     Raises
     ------
@@ -70,16 +78,30 @@ def sweep(
     observe(SweepPlanned(len(specs), len(specs) * len(parts)))
     _notice_lacking(data, parts, observe)
     trials = []
-    for spec, fits in zip(specs, fit_folds(specs, data, parts, config.seed), strict=True):
+    done = fit_folds(specs, data, parts, config, memory or Forgetful(), observe)
+    late = []
+    for number, spec in enumerate(specs):
+        fits = done.whole(number, len(parts))
+        if fits is None:
+            late.append(spec)
+            continue
         trial = _judged(spec, fits, data, parts, config)
         if trial is None:
             observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
         else:
             trials.append(trial)
         told = math.nan if trial is None else trial.entry.score
-        observe(HeadTrained(spec.head, spec.plain(), told, len(parts)))
+        observe(HeadTrained(spec.head, spec.plain(), told))
+    if late:
+        observe(
+            Notice(f"time was up: left out {_listed(late)}; the same command goes on from here")
+        )
     if not trials:
-        raise UsageError("no head gave finite numbers on these features")
+        raise UsageError(
+            "the budget was too short for a single head: give more time with --budget"
+            if late
+            else "no head gave finite numbers on these features"
+        )
     board = _leaderboard(trials, data, parts, config)
     best, holdout = _finish(board[0], data, config)
     return SweepResult(
@@ -91,6 +113,8 @@ def sweep(
         trained_on=len(data.labels) - len(data.rows("test")),
         folds=len(parts),
         scheme="val" if len(data.rows("val")) else "folds",
+        fits=len(done.of),
+        fits_reused=done.reused,
     )
 
 
@@ -154,13 +178,13 @@ def _notice_lacking(data: SweepData, parts: list[Fold], observe: Observer) -> No
 
 
 def _judged(
-    spec: HeadSpec, fits: Sequence[FoldFit], data: SweepData, parts: list[Fold], config: SweepConfig
+    spec: HeadSpec, fits: Sequence[Fit], data: SweepData, parts: list[Fold], config: SweepConfig
 ) -> _Trial | None:
     """Score a head on every part; None where it gave anything but finite numbers."""
     fitter = trainer(spec)
-    logits, train_logits = [fit.logits for fit in fits], [fit.train_logits for fit in fits]
-    if not all(np.isfinite(part).all() for part in (*logits, *train_logits)):
+    if not all(fit.train_scores for fit in fits):
         return None
+    logits = [fit.logits for fit in fits]
     labels = [data.labels[out] for _, out in parts]
     temperature = 1.0
     if not fitter.probabilistic:
@@ -168,10 +192,7 @@ def _judged(
         if METRICS[config.metric].needs_probabilities:
             logits = cross_fitted(logits, labels)
     scores = [score(config.metric, y, out) for y, out in zip(labels, logits, strict=True)]
-    train_scores = [
-        score(config.metric, data.labels[fit], own, temperature)
-        for (fit, _), own in zip(parts, train_logits, strict=True)
-    ]
+    train_scores = [fit.train_scores[config.metric] for fit in fits]
     size = _size(fitter, data)
     entry = Entry(
         spec=spec,
@@ -188,6 +209,12 @@ def _judged(
         tied=True,
     )
     return _Trial(entry, logits)
+
+
+def _listed(specs: Sequence[HeadSpec]) -> str:
+    names = [spec.name for spec in specs]
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + rest
 
 
 def _size(fitter: Trainer, data: SweepData) -> HeadSize:
