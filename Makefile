@@ -12,7 +12,7 @@ PYTHON   ?= python3
 VENV      := .venv
 HEADSTART  = $(VENV)/bin/headstart
 FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
-LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --generate-hashes \
+LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --extra fast --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 

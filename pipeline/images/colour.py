@@ -48,6 +48,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def turns(orientation: int) -> bool:
+    """Whether EXIF's orientation asks for anything."""
+    return orientation in _TURNS
+
+
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """Apply EXIF's orientation, 1 to 8."""
     turn = _TURNS.get(orientation)
