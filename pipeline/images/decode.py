@@ -189,8 +189,8 @@ def load_rgb(data: bytes) -> Loaded:
 
 
 def _picture(rows: npt.NDArray[np.uint8], orientation: int) -> Picture:
-    kernels = compiled.ready()
-    if kernels is not None and not turns(orientation):
+    kernels = None if turns(orientation) else compiled.ready()
+    if kernels is not None:
         return RowsPicture(rows, kernels)
     whole = Image.fromarray(rows)
     turned = upright(whole, orientation)

@@ -24,7 +24,7 @@ _HALF = 1 << (_PRECISION - 1)
 _ROWS = 16
 _STEP = 4  # taps at once; weights beyond the last are zero
 
-_compiled = numba.njit(nogil=True, cache=True)
+_compiled = numba.njit(nogil=True)
 
 
 @_compiled
