@@ -46,6 +46,9 @@ class Routines(Protocol):
     def reduced_grey(self, rows: NDArray[np.uint8], across: int, down: int) -> NDArray[np.uint8]:
         """Average blocks of pixels, and convert to grey."""
 
+    def copied(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Copy a turned or mirrored view of pixels."""
+
 
 def _always_across_first(source: Size, target: Size) -> bool:
     return False
@@ -98,6 +101,10 @@ class Kernels:
     def reduced_grey(self, pixels: NDArray[np.uint8], block: Size) -> NDArray[np.uint8]:
         """Average and convert as ``Image.reduce(block).convert("L")`` does; uint8, two axes."""
         return self.routines.reduced_grey(pixels.reshape(len(pixels), -1), *block)
+
+    def copied(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Copy a turned or mirrored view, (height, width, 3), to a C-contiguous array."""
+        return self.routines.copied(view)
 
 
 class Loader:

@@ -33,7 +33,7 @@ from PIL import (
 )
 
 from pipeline.images import compiled, jpeg, others, png, tiff, turbo, wide
-from pipeline.images.colour import to_rgb, turns, upright
+from pipeline.images.colour import to_rgb, upright, upright_view
 from pipeline.images.facts import ImageFacts, facts_of
 from pipeline.images.formats import (
     MAGIC_BYTES,
@@ -189,9 +189,10 @@ def load_rgb(data: bytes) -> Loaded:
 
 
 def _picture(rows: npt.NDArray[np.uint8], orientation: int) -> Picture:
-    kernels = None if turns(orientation) else compiled.ready()
+    kernels = compiled.ready()
     if kernels is not None:
-        return RowsPicture(rows, kernels)
+        view = upright_view(rows, orientation)
+        return RowsPicture(rows if view is rows else kernels.copied(view), kernels)
     whole = Image.fromarray(rows)
     turned = upright(whole, orientation)
     return PillowPicture(turned, rows if turned is whole else None)

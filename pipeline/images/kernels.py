@@ -22,6 +22,7 @@ Taps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]
 _PRECISION = 22  # bits behind the point of a weight
 _HALF = 1 << (_PRECISION - 1)
 _ROWS = 16
+_SQUARE = 32  # pixels
 _STEP = 4  # taps at once; weights beyond the last are zero
 
 _compiled = numba.njit(nogil=True)
@@ -254,3 +255,29 @@ def reduced_grey(rows: Bytes, across: int, down: int) -> Bytes:
                 blue += sums[3 * x + 2]
             grey[i, p] = _grey(red, green, blue, tall * (right - left))
     return grey
+
+
+@numba.njit("uint8[:, :, ::1](uint8[:, :, :])", nogil=True, cache=True)
+def copied(view: Bytes) -> Bytes:
+    """Copy a view of any strides, square by square, so that both sides stay in the caches.
+
+    Parameters
+    ----------
+    view
+        uint8 (height, width, 3).
+
+    Returns
+    -------
+    ndarray
+        The same, C-contiguous.
+    """
+    height, width, _ = view.shape
+    copy = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _SQUARE):
+        for left in range(0, width, _SQUARE):
+            for y in range(top, min(top + _SQUARE, height)):
+                for x in range(left, min(left + _SQUARE, width)):
+                    copy[y, x, 0] = view[y, x, 0]
+                    copy[y, x, 1] = view[y, x, 1]
+                    copy[y, x, 2] = view[y, x, 2]
+    return copy

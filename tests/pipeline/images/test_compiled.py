@@ -102,7 +102,7 @@ def jpeg(shape, orientation=1):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("shape", [(100, 140), (140, 100), (200, 30), (3, 3)])
 def test_decoding_gives_the_same_with_and_without(monkeypatch, kernels, shape, orientation):
     data = jpeg(shape, orientation)
@@ -111,8 +111,7 @@ def test_decoding_gives_the_same_with_and_without(monkeypatch, kernels, shape, o
     for there in (None, kernels):
         monkeypatch.setattr(compiled, "ready", lambda there=there: there)
         results.append(decode.decode_all(data, ways))
-    used = isinstance(decode.load_rgb(data).picture, RowsPicture)
-    assert used == (orientation == 1)
+    assert isinstance(decode.load_rgb(data).picture, RowsPicture)
     for without, within in zip(*results, strict=True):
         np.testing.assert_array_equal(within.pixels, without.pixels)
         assert within.facts == without.facts
