@@ -12,7 +12,7 @@ PYTHON   ?= python3
 VENV      := .venv
 HEADSTART  = $(VENV)/bin/headstart
 FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
-LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --generate-hashes \
+LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --extra fast --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -68,6 +68,7 @@ $(VENV)/base: requirements.lock pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -c 'from pipeline.images import compiled; compiled.load_kernels()'
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/base
