@@ -1,7 +1,8 @@
 """Libraries from PyPI that make features of image folders, as their documentation uses them.
 
 All of them run any torch module, so each gets the network that `peers` has for torch, weights and
-all. What is theirs is how files are read, decoded and batched, and how the network is called.
+all; how fast that is alone is torch's figure. What is theirs is how files are read, decoded and
+batched, and how the network is called.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ def thingsvision(backbone: str) -> Peer:
     from thingsvision.utils.data import DataLoader, ImageDataset
 
     module = "0"  # hooks go by the names of submodules, and the whole network has none
-    extractor = get_extractor_from_model(
-        torch.nn.Sequential(torch_network(backbone)),
-        device="cpu",
-        backend="pt",
-        preprocess=transforms.Compose([_resize(transforms), _to_floats]),
-    )
+    with _silence():
+        extractor = get_extractor_from_model(
+            torch.nn.Sequential(torch_network(backbone)),
+            device="cpu",
+            backend="pt",
+            preprocess=transforms.Compose([_resize(transforms), _to_floats]),
+        )
 
     def network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
@@ -54,7 +56,7 @@ def thingsvision(backbone: str) -> Peer:
             rows = extractor.extract_features(batches, module, flatten_acts=True)
         np.save(out, rows)
 
-    return Peer(lambda x: in_batches(network, x, BATCH), extract)
+    return Peer(lambda x: in_batches(network, x, BATCH), extract, network_of="torch")
 
 
 def clip_retrieval(backbone: str) -> Peer:
@@ -68,10 +70,11 @@ def clip_retrieval(backbone: str) -> Peer:
         batches = reader.FilesReader(
             lambda keys: keys, pixels, None, folder, BATCH, usable_cores(), enable_text=False
         )
-        batches = (batch["image_tensor"].permute(0, 2, 3, 1).numpy() for batch in batches)
-        np.save(out, np.concatenate([torch.network(batch) for batch in batches]))
+        with _silence():  # it pins memory, of which torch says that there is no GPU for it
+            images = (batch["image_tensor"].permute(0, 2, 3, 1).numpy() for batch in batches)
+            np.save(out, np.concatenate([torch.network(batch) for batch in images]))
 
-    return Peer(torch.network, extract)
+    return Peer(torch.network, extract, network_of="torch")
 
 
 def embetter(backbone: str) -> Peer:
@@ -104,7 +107,7 @@ def embetter(backbone: str) -> Peer:
     def extract(folder: Path, out: Path) -> None:
         np.save(out, pipeline.fit_transform(files(folder)))
 
-    return Peer(network, extract)
+    return Peer(network, extract, network_of="torch")
 
 
 OFFERS: dict[str, Offer] = {

@@ -48,11 +48,14 @@ class Peer:
         Writes the features of the images in a folder to a file.
     tolerance
         Relative error within which its features must be ours.
+    network_of
+        The peer that has the same network, if there is one: it is timed once.
     """
 
     network: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     extract: Callable[[Path, Path], None]
     tolerance: float = FLOAT32
+    network_of: str | None = None
 
 
 @dataclass(frozen=True)
