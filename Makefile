@@ -77,13 +77,14 @@ $(VENV)/dev: requirements-dev.lock $(VENV)/base
 	@touch $@
 
 # Apart from .venv, whose packages it sees: a peer shall not change what Headstart is tested with.
-$(VENV)-bench/done: tests/bench/requirements.txt $(VENV)/dev
+$(VENV)-bench/done: tests/bench/requirements.txt tests/bench/requirements-alone.txt $(VENV)/dev
 	@echo 'installing the peers of the benchmarks into $(VENV)-bench (once)' >&2
 	@test -x $(VENV)-bench/bin/python || $(VENV)/bin/python -m venv $(VENV)-bench
 	@$(VENV)-bench/bin/python -c 'import site, sys; from pathlib import Path; \
 	  Path(site.getsitepackages()[0], "headstart.pth").write_text("import site; site.addsitedir(%r)" % sys.argv[1])' \
 	  "$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $(word 2,$^)
 	@touch $@
 
 # Apart from the base environment, and before it on the path.

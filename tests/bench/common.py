@@ -49,7 +49,7 @@ def flags(doc: str | None) -> Flags:
     if others:  # `make bench` gives all benchmarks the same flags
         print(f"not for this benchmark: {' '.join(others)}", file=sys.stderr)
     given.rounds = given.rounds or (1 if given.quick else 5)
-    given.images = given.images or (32 if given.quick else 256)
+    given.images = given.images or (32 if given.quick else 160)
     given.out.mkdir(parents=True, exist_ok=True)
     return Flags(**vars(given))
 
