@@ -119,12 +119,11 @@ def machine() -> dict[str, Any]:
     }
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
-        lines = dict(
-            line.split("\t: ", 1) for line in cpu.read_text().splitlines() if "\t: " in line
-        )
+        pairs = [line.split(":", 1) for line in cpu.read_text().splitlines() if ":" in line]
+        lines = {key.strip(): value.strip() for key, value in pairs}
         wanted = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "sha_ni"}
         features = lines.get("flags", "").split()
-        described["cpu"] = lines.get("model name", lines.get("model name\t", ""))
+        described["cpu"] = lines.get("model name", "")
         described["instructions"] = sorted(wanted & set(features))
     if hasattr(os, "getloadavg"):
         described["load"] = round(os.getloadavg()[0], 1)
