@@ -12,7 +12,7 @@ PYTHON   ?= python3
 VENV      := .venv
 HEADSTART  = $(VENV)/bin/headstart
 FLAGS      = --out "$$OUT" $(if $(BACKBONE),--backbone "$$BACKBONE") $(ARGS)
-LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --generate-hashes \
+LOCK       = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra openvino --extra fast --generate-hashes \
              --no-annotate --no-header --no-emit-index-url --quiet --upgrade
 PIP        = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -68,6 +68,7 @@ $(VENV)/base: requirements.lock pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -c 'from pipeline.images import compiled; compiled.load_kernels()'
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/base
@@ -76,13 +77,14 @@ $(VENV)/dev: requirements-dev.lock $(VENV)/base
 	@touch $@
 
 # Apart from .venv, whose packages it sees: a peer shall not change what Headstart is tested with.
-$(VENV)-bench/done: tests/bench/requirements.txt $(VENV)/dev
+$(VENV)-bench/done: tests/bench/requirements.txt tests/bench/requirements-alone.txt $(VENV)/dev
 	@echo 'installing the peers of the benchmarks into $(VENV)-bench (once)' >&2
 	@test -x $(VENV)-bench/bin/python || $(VENV)/bin/python -m venv $(VENV)-bench
 	@$(VENV)-bench/bin/python -c 'import site, sys; from pathlib import Path; \
 	  Path(site.getsitepackages()[0], "headstart.pth").write_text("import site; site.addsitedir(%r)" % sys.argv[1])' \
 	  "$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $(word 2,$^)
 	@touch $@
 
 # Apart from the base environment, and before it on the path.

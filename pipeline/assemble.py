@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from pipeline.backbones.registry import Backbone, backbone
 from pipeline.backbones.weights import Weights, resolve_weights
 from pipeline.config import DEFAULT_BACKBONE, DEMO, DEMO_BACKBONE, BackboneConfig
 from pipeline.engines.choice import Choice, choose
-from pipeline.engines.openvino_engine import installed
 from pipeline.engines.pooling import check_pooling
 from pipeline.errors import WeightsUnavailable
 from pipeline.events import Notice, Observer, ignore
@@ -47,6 +47,9 @@ _BATCHES_LEFT = 16
 
 # What ``auto`` chooses between.
 _OPEN = ("float32", "bfloat16")
+
+_LIBRARIES = ("headstart", "tensorflow", "keras", "numpy", "pillow", "simplejpeg", "h5py")
+_EXTRAS = ("openvino", "numba")
 
 FACTS_RECIPE = FactsRecipe(decode=DECODER, layout=FACTS_LAYOUT)
 
@@ -255,10 +258,11 @@ def _complete(folder: Path, keys: NDArray[np.uint8]) -> bool:
 
 def provenance() -> dict[str, str]:
     """Versions and machine that rows were made with: recorded beside them, never part of a key."""
-    names = ["headstart", "tensorflow", "keras", "numpy", "pillow", "simplejpeg", "h5py"]
-    if installed():
-        names.append("openvino")
-    return {name: version(name) for name in names} | {
+    versions = {name: version(name) for name in _LIBRARIES}
+    for name in _EXTRAS:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions | {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.images.formats import Undecodable
@@ -52,6 +53,15 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     """Apply EXIF's orientation, 1 to 8."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def upright_view(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply EXIF's orientation to (height, width, 3) without a copy; the array itself for none."""
+    if orientation not in _TURNS:
+        return pixels
+    turned = pixels.transpose(1, 0, 2) if orientation > 4 else pixels
+    kind = (orientation - 1) % 4  # as it is, mirrored, mirrored and upside down, upside down
+    return turned[:: -1 if kind > 1 else 1, :: -1 if kind in (1, 2) else 1]
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

@@ -8,7 +8,8 @@ warn beyond it, so for them the limit is half as high as for the others; that fo
 beyond its double, which is the limit here. A program that lowers ``Image.MAX_IMAGE_PIXELS`` thereby
 lowers the limits of these three, and may be warned.
 
-JPEG files of the common kinds go through `turbo`, which gives Pillow's pixels in less time.
+JPEG files of the common kinds go through `turbo` and, once they are ready, the kernels of
+`compiled`, which give Pillow's pixels in less time.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from pipeline.images import jpeg, others, png, tiff, turbo, wide
-from pipeline.images.colour import to_rgb, upright
+from pipeline.images import compiled, jpeg, others, png, tiff, turbo, wide
+from pipeline.images.colour import to_rgb, upright, upright_view
 from pipeline.images.facts import ImageFacts, facts_of
 from pipeline.images.formats import (
     MAGIC_BYTES,
@@ -44,6 +45,7 @@ from pipeline.images.formats import (
     sniff,
     what_it_is_instead,
 )
+from pipeline.images.picture import Picture, PillowPicture, RowsPicture
 from pipeline.images.resize import Resize, resized
 
 __all__ = [
@@ -79,22 +81,11 @@ _READERS: dict[Format, _Reader] = {
 
 
 class Loaded(NamedTuple):
-    """An upright RGB image, what it was stored as, and its rows where they are at hand.
+    """A decoded image, and the mode and format that it was stored in."""
 
-    Attributes
-    ----------
-    image
-        Mode RGB.
-    mode, form
-        Mode and format as stored.
-    rows
-        The image's pixels once more, uint8 (height, width, 3), if no copy was needed for that.
-    """
-
-    image: Image.Image
+    picture: Picture
     mode: str
     form: Format
-    rows: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +143,10 @@ def decode_all(data: bytes, resizes: Sequence[Resize]) -> tuple[Decoded, ...]:
     Undecodable
         As for `decode`.
     """
-    image, mode, form, rows = load_rgb(data)
+    picture, mode, form = load_rgb(data)
     try:
-        facts = facts_of(image, mode, form, rows)
-        return tuple(Decoded(np.asarray(resized(image, resize)), facts) for resize in resizes)
+        facts = facts_of(picture, mode, form)
+        return tuple(Decoded(resized(picture, resize), facts) for resize in resizes)
     except MemoryError:
         raise Transient(f"the {form} file needs more memory than there is") from None
 
@@ -178,11 +169,10 @@ def load_rgb(data: bytes) -> Loaded:
         stream, orientation = _READERS[form].tidy(data)
         fast = turbo.pixels(data, stream) if form == "JPEG" else None
         if fast is not None:
-            whole = Image.fromarray(fast.rgb)
-            turned = upright(whole, orientation)
-            return Loaded(turned, fast.mode, form, fast.rgb if turned is whole else None)
+            return Loaded(_picture(fast.rgb, orientation), fast.mode, form)
         image = _loaded(stream, form)
-        return Loaded(upright(to_rgb(image), orientation), image.mode, form)
+        picture = PillowPicture(upright(to_rgb(image), orientation))
+        return Loaded(picture, image.mode, form)
     except Undecodable:
         raise
     except MemoryError:
@@ -196,6 +186,16 @@ def load_rgb(data: bytes) -> Loaded:
         # Pillow's plugins raise whatever their parsing runs into; each means the same to a user.
         reason = str(error) or type(error).__name__
         raise Undecodable(f"the {form} file cannot be decoded: {reason}") from error
+
+
+def _picture(rows: npt.NDArray[np.uint8], orientation: int) -> Picture:
+    kernels = compiled.ready()
+    if kernels is not None:
+        view = upright_view(rows, orientation)
+        return RowsPicture(rows if view is rows else kernels.copied(view), kernels)
+    whole = Image.fromarray(rows)
+    turned = upright(whole, orientation)
+    return PillowPicture(turned, rows if turned is whole else None)
 
 
 def _loaded(stream: bytes, form: Format) -> Image.Image:

@@ -31,13 +31,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from pipeline.images.picture import Picture
 
 FACTS_LAYOUT = "v1"
 """Name of the layout, for the recipe of the store of facts."""
@@ -60,7 +61,6 @@ FACTS_BYTES = FACTS_DTYPE.itemsize
 """Length of a row in bytes."""
 
 _UNIFORM = 12  # grey levels within which a border counts as uniform; JPEG's noise stays below
-_BAND_BYTES = 1 << 20
 _COSINES = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64)
 
 
@@ -108,58 +108,38 @@ class ImageFacts:
         return cls(width, height, mode, form, values["pixels"].tobytes(), *hashes)
 
 
-def facts_of(
-    image: Image.Image, mode: str, form: str, rows: npt.NDArray[np.uint8] | None = None
-) -> ImageFacts:
-    """Compute the facts of an upright RGB image.
+def facts_of(picture: Picture, mode: str, form: str) -> ImageFacts:
+    """Compute the facts of a picture.
 
     Parameters
     ----------
-    image
-        Mode RGB.
+    picture
+        The decoded image.
     mode, form
         The mode and format that it was stored in.
-    rows
-        Its pixels, uint8 (height, width, 3), where they are at hand: saves a copy.
     """
-    grey = _reduced_grey(image)
+    width, height = picture.size
+    grey = picture.reduced_grey((max(1, width // 128), max(1, height // 128)))
     small = _small(grey)
     phash = _dct_hash(small)
     trimmed = _trim(grey)
     return ImageFacts(
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         mode=mode[:8],
         format=form,
-        pixels=_digest(image, rows),
+        pixels=_digest(picture),
         dhash=_difference_hash(small),
         phash=phash,
         trimmed=phash if trimmed is grey else _dct_hash(_small(trimmed)),
     )
 
 
-def _digest(image: Image.Image, rows: npt.NDArray[np.uint8] | None) -> bytes:
-    digest = hashlib.sha256(struct.pack("<II", *image.size))
-    for band in _bands(image) if rows is None else (rows.data,):
+def _digest(picture: Picture) -> bytes:
+    digest = hashlib.sha256(struct.pack("<II", *picture.size))
+    for band in picture.bands():
         digest.update(band)
     return digest.digest()
-
-
-def _bands(image: Image.Image) -> Iterator[bytes]:
-    """Yield an image's rows in pieces, so that one of a gigabyte is not copied whole."""
-    rows = max(1, _BAND_BYTES // (3 * image.width))
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        # Not cropped where it is whole: Pillow warns of crops of a hundred million pixels.
-        whole = rows >= image.height
-        band = image if whole else image.crop((0, top, image.width, bottom))
-        yield band.tobytes()
-
-
-def _reduced_grey(image: Image.Image) -> Image.Image:
-    across, down = max(1, image.width // 128), max(1, image.height // 128)
-    small = image if across == down == 1 else image.reduce((across, down))
-    return small.convert("L")
 
 
 def _small(grey: Image.Image) -> Image.Image:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.images.compiled import Box
+from pipeline.images.picture import Picture
 
 ResizeMode = Literal["stretch", "crop", "pad"]
 
@@ -45,25 +48,33 @@ class Resize:
         return f"{self.mode}-bicubic{fill}"
 
 
-def resized(image: Image.Image, resize: Resize) -> Image.Image:
-    """Apply a `Resize` to an RGB image."""
+def resized(picture: Picture, resize: Resize) -> NDArray[np.uint8]:
+    """Apply a `Resize`; uint8 (height, width, 3), read-only."""
     size = (resize.width, resize.height)
+    width, height = picture.size
     if resize.mode == "stretch":
-        return image.resize(size, Image.Resampling.BICUBIC)
-    across, down = resize.width / image.width, resize.height / image.height
+        return picture.resized(size, (0, 0, width, height))
     if resize.mode == "crop":
-        # One exact scale and an exact centre: the source window has fractional edges, so nothing
-        # is rounded to whole pixels on the way. The filter still sees the pixels outside of it.
-        scale = max(across, down)
-        width, height = resize.width / scale, resize.height / scale
-        left, top = (image.width - width) / 2, (image.height - height) / 2
-        box = (max(left, 0.0), max(top, 0.0), left + width, top + height)
-        box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-        return image.resize(size, Image.Resampling.BICUBIC, box=box)
-    scale = min(across, down)
-    width = max(1, min(resize.width, round(image.width * scale)))
-    height = max(1, min(resize.height, round(image.height * scale)))
-    canvas = Image.new("RGB", size, resize.fill)
-    place = ((resize.width - width) // 2, (resize.height - height) // 2)
-    canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), place)
+        return picture.resized(size, _middle(width, height, resize))
+    scale = min(resize.width / width, resize.height / height)
+    inner_width = max(1, min(resize.width, round(width * scale)))
+    inner_height = max(1, min(resize.height, round(height * scale)))
+    left, top = (resize.width - inner_width) // 2, (resize.height - inner_height) // 2
+    canvas = np.full((resize.height, resize.width, 3), resize.fill, np.uint8)
+    inner = picture.resized((inner_width, inner_height), (0, 0, width, height))
+    canvas[top : top + inner_height, left : left + inner_width] = inner
+    canvas.flags.writeable = False
     return canvas
+
+
+def _middle(width: int, height: int, resize: Resize) -> Box:
+    """Find the window that fills the result at one exact scale and an exact centre.
+
+    Its edges are fractions of pixels, so nothing is rounded on the way. The filter still sees the
+    pixels outside of it.
+    """
+    scale = max(resize.width / width, resize.height / height)
+    across, down = resize.width / scale, resize.height / scale
+    left, top = (width - across) / 2, (height - down) / 2
+    right, bottom = min(left + across, width), min(top + down, height)
+    return max(left, 0.0), max(top, 0.0), right, bottom

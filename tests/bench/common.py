@@ -49,7 +49,7 @@ def flags(doc: str | None) -> Flags:
     if others:  # `make bench` gives all benchmarks the same flags
         print(f"not for this benchmark: {' '.join(others)}", file=sys.stderr)
     given.rounds = given.rounds or (1 if given.quick else 5)
-    given.images = given.images or (32 if given.quick else 256)
+    given.images = given.images or (32 if given.quick else 160)
     given.out.mkdir(parents=True, exist_ok=True)
     return Flags(**vars(given))
 
@@ -119,12 +119,11 @@ def machine() -> dict[str, Any]:
     }
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
-        lines = dict(
-            line.split("\t: ", 1) for line in cpu.read_text().splitlines() if "\t: " in line
-        )
+        pairs = [line.split(":", 1) for line in cpu.read_text().splitlines() if ":" in line]
+        lines = {key.strip(): value.strip() for key, value in pairs}
         wanted = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "sha_ni"}
         features = lines.get("flags", "").split()
-        described["cpu"] = lines.get("model name", lines.get("model name\t", ""))
+        described["cpu"] = lines.get("model name", "")
         described["instructions"] = sorted(wanted & set(features))
     if hasattr(os, "getloadavg"):
         described["load"] = round(os.getloadavg()[0], 1)

@@ -48,11 +48,14 @@ class Peer:
         Writes the features of the images in a folder to a file.
     tolerance
         Relative error within which its features must be ours.
+    network_of
+        The peer that has the same network, if there is one: it is timed once.
     """
 
     network: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     extract: Callable[[Path, Path], None]
     tolerance: float = FLOAT32
+    network_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def torch_peer(backbone: str, *, bfloat16: bool) -> Peer:
     """Torch with channels last, and a DataLoader whose workers decode with Pillow."""
     import torch
 
-    model = _torch_network(backbone)
+    model = torch_network(backbone)
 
     def network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -151,7 +154,7 @@ def onnx_runtime(backbone: str) -> Peer:
     import onnxruntime
     import torch
 
-    model = _torch_network(backbone)
+    model = torch_network(backbone)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         example = torch.zeros(BATCH, 3, 224, 224)
@@ -189,7 +192,7 @@ def files(folder: Path) -> list[Path]:
 
 
 @cache
-def _torch_network(backbone: str) -> Any:
+def torch_network(backbone: str) -> Any:
     import torch
 
     from tests.bench.resnet50_torch import ResNet50

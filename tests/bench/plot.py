@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def bars(file: Path, rows: Sequence[Sequence[Any]]) -> None:
+def bars(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw images/s as bars and each bare network as a line across, one panel a file size.
 
     Parameters
@@ -16,7 +16,7 @@ def bars(file: Path, rows: Sequence[Sequence[Any]]) -> None:
     file
         The PNG file to write.
     rows
-        File size, name, images/s from files, images/s of the bare network, and more.
+        ``"files"`` (their size), ``"who"``, and in images/s ``"images/s"`` and ``"bare network"``.
     """
     if importlib.util.find_spec("matplotlib") is None:
         print("left out: the plot, which needs matplotlib: run it by `make bench`")
@@ -26,20 +26,41 @@ def bars(file: Path, rows: Sequence[Sequence[Any]]) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    sizes = list(dict.fromkeys(row[0] for row in rows))
+    sizes = list(dict.fromkeys(row["files"] for row in rows))
+    tallest = max(sum(row["files"] == size for row in rows) for size in sizes)
     figure, panels = plt.subplots(
-        1, len(sizes), sharey=True, squeeze=False, layout="constrained", figsize=(4 * len(sizes), 4)
+        1,
+        len(sizes),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+        figsize=(2.5 + 3.5 * len(sizes), 1.2 + 0.36 * tallest),
     )
     for panel, size in zip(panels[0], sizes, strict=True):
-        here = [row for row in rows if row[0] == size][::-1]
-        colours = ["tab:blue" if row[1].startswith("headstart") else "tab:gray" for row in here]
-        drawn = panel.barh([row[1] for row in here], [row[2] for row in here], color=colours)
-        panel.bar_label(drawn, fmt="%.0f", label_type="center", color="white")
-        for place, row in enumerate(here):
-            panel.plot([row[3]] * 2, [place - 0.4, place + 0.4], color="black")
-        panel.set(title=f"{size} JPEG files", xlabel="images/s; line: bare network")
-        panel.margins(x=0.15)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
+        _panel(panel, [row for row in rows if row["files"] == size][::-1])
+        panel.set_title(f"{size} JPEG files", loc="left")
+    figure.supxlabel(
+        "images/s from files to features, of those of the bare network (line)", size="medium"
+    )
+    figure.savefig(file, dpi=150)
     plt.close(figure)
     print(f"drawn in {file}")
+
+
+def _panel(panel: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    colours = ["tab:blue" if row["who"].startswith("headstart") else "tab:gray" for row in rows]
+    rates = [row["images/s"] for row in rows]
+    panel.barh([row["who"] for row in rows], rates, color=colours)
+    for place, row in enumerate(rows):
+        end, bare = row["images/s"], row["bare network"]
+        panel.plot([bare, bare], [place - 0.4, place + 0.4], color="black")
+        panel.annotate(
+            f"{end:.0f} of {bare:.0f}",
+            (max(end, bare), place),  # so that no label lies on a line
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    panel.margins(x=0.25, y=0.02)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -27,7 +27,7 @@ def saved(image, form="PNG", **options):
 
 
 def pixels(data):
-    return np.asarray(load_rgb(data)[0])
+    return np.asarray(load_rgb(data).picture.image)
 
 
 def on_white(colour, alpha):
@@ -213,7 +213,7 @@ def test_the_limit_on_pixels_is_the_modules_own(monkeypatch):
     data = saved(Image.new("1", (12500, 8000)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000_000)
     assert MAX_PIXELS > 12500 * 8000
-    assert load_rgb(data).image.size == (12500, 8000)
+    assert load_rgb(data).picture.image.size == (12500, 8000)
 
 
 LARGE_FRAME = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0" + struct.pack("<HH", 10_000, 10_000)
@@ -238,7 +238,7 @@ def test_what_pillow_would_warn_of_is_refused_before(form):
 
 def test_a_tiff_just_below_its_limit_is_read_without_a_warning():
     data = saved(Image.new("1", (9459, 9459)), "TIFF", compression="group4")
-    assert load_rgb(data)[0].size == (9459, 9459)
+    assert load_rgb(data).picture.image.size == (9459, 9459)
 
 
 def test_a_row_too_long_for_pillow_is_refused_without_a_warning():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images.facts import FACTS_BYTES, FACTS_DTYPE, ImageFacts, facts_of
+from pipeline.images.picture import PillowPicture
 
 RNG = np.random.default_rng(5)
 
@@ -22,7 +23,7 @@ def photograph(height=300, width=400, seed=0):
 
 
 def facts(image):
-    return facts_of(image, "RGB", "PNG")
+    return facts_of(PillowPicture(image), "RGB", "PNG")
 
 
 def distance(a, b):

@@ -51,7 +51,7 @@ FILES = {
 def test_a_whole_file_is_decoded_to_what_pillow_makes_of_it(name):
     with Image.open(io.BytesIO(FILES[name])) as image:
         expected = np.asarray(image.convert("RGB"))
-    np.testing.assert_array_equal(np.asarray(load_rgb(FILES[name])[0]), expected)
+    np.testing.assert_array_equal(np.asarray(load_rgb(FILES[name]).picture.image), expected)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -5,9 +5,15 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UsageError
-from pipeline.images.resize import Resize, resized
+from pipeline.images import resize
+from pipeline.images.picture import PillowPicture
+from pipeline.images.resize import Resize
 
 RNG = np.random.default_rng(1)
+
+
+def resized(source, way):
+    return resize.resized(PillowPicture(source), way)
 
 
 def image(height, width):

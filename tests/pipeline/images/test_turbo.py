@@ -56,7 +56,7 @@ def by_pillow(data):
 def assert_same(data):
     result, expected = fast(data), by_pillow(data)
     assert result is not None
-    np.testing.assert_array_equal(result.rgb, np.asarray(expected.image))
+    np.testing.assert_array_equal(result.rgb, np.asarray(expected.picture.image))
     assert result.mode == expected.mode
 
 
@@ -124,7 +124,9 @@ def test_a_warning_is_left_to_pillow():
     tables = data.index(b"\xff\xdb")
     extraneous = data[:tables] + b"junk" + data[tables:]
     assert fast(extraneous) is None
-    np.testing.assert_array_equal(np.asarray(load_rgb(extraneous).image), load_rgb(data).rows)
+    np.testing.assert_array_equal(
+        np.asarray(load_rgb(extraneous).picture.image), load_rgb(data).picture.rows
+    )
 
 
 def test_decoders_that_differ_are_noticed_and_not_used(monkeypatch):
@@ -138,7 +140,7 @@ def test_decoders_that_differ_are_noticed_and_not_used(monkeypatch):
         assert not turbo.same_as_pillow()
         data = saved(next(pictures(24, 32)))
         assert fast(data) is None
-        assert load_rgb(data).rows is None
+        assert load_rgb(data).picture.rows is None
     finally:
         turbo.same_as_pillow.cache_clear()
 
@@ -170,7 +172,7 @@ def test_damage_is_judged_as_pillow_judges_it(kind):
         for load in (load_rgb, by_pillow):
             try:
                 loaded = load(bytes(damaged))
-                results.append((loaded.mode, np.asarray(loaded.image).tobytes()))
+                results.append((loaded.mode, np.asarray(loaded.picture.image).tobytes()))
             except Undecodable as error:
                 results.append(str(error))
         assert results[0] == results[1]
@@ -183,7 +185,7 @@ def test_what_is_no_jpeg_inside_is_no_ones():
 
 def test_threads_get_the_same_pixels():
     files = [saved(image) for size in SIZES for image in pictures(*size)]
-    expected = [np.asarray(by_pillow(data).image).tobytes() for data in files]
+    expected = [np.asarray(by_pillow(data).picture.image).tobytes() for data in files]
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda data: load_rgb(data).image.tobytes(), files * 5))
+        results = list(pool.map(lambda data: load_rgb(data).picture.image.tobytes(), files * 5))
     assert results == expected * 5

@@ -76,7 +76,7 @@ def on_white(colour, alpha):
 
 
 def pixels(data):
-    return np.asarray(load_rgb(data)[0])
+    return np.asarray(load_rgb(data).picture.image)
 
 
 ALPHA = RNG.permutation(65536).astype(np.uint16).reshape(256, 256)
