@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from pipeline.errors import UsageError
 from pipeline.evaluate import METRICS, folds
 from pipeline.events import Event, HeadTrained, Notice, SweepPlanned
-from pipeline.heads import HeadSpec, trainer
-from pipeline.heads.base import Fitted, Labels
+from pipeline.heads import Fitted, FoldRows, HeadSpec, fit_one, trainer
 from pipeline.heads.fitted import LinearHead
-from pipeline.heads.linear import RidgeTrainer
+from pipeline.heads.ridge import RidgeTrainer
 from pipeline.sweep import SweepConfig, SweepData, sweep
 
 ROWS, LABELS = load_digits(return_X_y=True)
@@ -97,7 +97,7 @@ def test_test_rows_are_looked_at_once_by_the_best_head_alone() -> None:
     result = sweep(data(roles=roles), SweepConfig(specs=FAST))
     best = result.leaderboard[0]
     test = roles == "test"
-    head = trainer(best.spec).fit(ROWS[~test], LABELS[~test], 10, seed=0).head
+    head = fit_one(trainer(best.spec), FoldRows(ROWS[~test], LABELS[~test], 10), 0).head
     expected = (head.logits(ROWS[test]).argmax(axis=1) == LABELS[test]).mean()
     assert result.holdout is not None
     assert result.holdout.score == pytest.approx(expected)
@@ -176,10 +176,11 @@ def test_a_head_that_no_head_file_could_hold_is_left_out_and_told() -> None:
 def test_a_head_with_outputs_that_are_not_finite_is_left_out_and_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def diverge(self: RidgeTrainer, rows: Any, labels: Labels, n: int, **_: Any) -> Fitted:
-        return Fitted(LinearHead(np.full((64, n), np.nan, "f4"), np.zeros(n, "f4")))
+    def diverge(trainers: Sequence[RidgeTrainer], rows: FoldRows, _: Any) -> Iterator[Fitted]:
+        for _one in trainers:
+            yield Fitted(LinearHead(np.full((64, 10), np.nan, "f4"), np.zeros(10, "f4")))
 
-    monkeypatch.setattr(RidgeTrainer, "fit", diverge)
+    monkeypatch.setattr(RidgeTrainer, "fit_all", diverge)
     seen: list[Event] = []
     result = sweep(data(), SweepConfig(metric="log_loss", specs=FAST[:3], folds=2), seen.append)
     assert [entry.spec.head for entry in result.leaderboard].count("ridge") == 0
@@ -194,14 +195,17 @@ def test_a_head_with_outputs_that_are_not_finite_is_left_out_and_told(
 def test_a_best_head_that_fails_in_its_last_fit_is_not_handed_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fit = RidgeTrainer.fit
+    fit_all = RidgeTrainer.fit_all
 
-    def diverge_on_all(self: RidgeTrainer, rows: Any, *rest: Any, **more: Any) -> Fitted:
-        if len(rows) < 600:
-            return fit(self, rows, *rest, **more)
-        return Fitted(LinearHead(np.full((64, 10), np.inf, "f4"), np.zeros(10, "f4")))
+    def diverge_on_all(
+        trainers: Sequence[RidgeTrainer], rows: FoldRows, seeds: Sequence[int]
+    ) -> Iterator[Fitted]:
+        if len(rows.labels) < 600:
+            yield from fit_all(trainers, rows, seeds)
+        else:
+            yield Fitted(LinearHead(np.full((64, 10), np.inf, "f4"), np.zeros(10, "f4")))
 
-    monkeypatch.setattr(RidgeTrainer, "fit", diverge_on_all)
+    monkeypatch.setattr(RidgeTrainer, "fit_all", diverge_on_all)
     with pytest.raises(UsageError, match="the best head, ridge"):
         sweep(data(), SweepConfig(specs=FAST[1:2], folds=2))
 
