@@ -24,7 +24,7 @@ HEADS: dict[str, Callable[..., Trainer]] = {
 }
 """Trainer of each head by the name that the leaderboard shows."""
 
-_INNER = {"probabilistic", "_net"}
+_INNER = {"probabilistic", "until"}
 
 
 def trainer(spec: HeadSpec) -> Trainer:
