@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from threading import Event
 from typing import TypeVar
 
 _T = TypeVar("_T")
+
+_TICK = 0.5
+"""Seconds between two looks for an interrupt that came just before the wait began: a wait for a
+lock does not notice such a one."""
 
 
 def in_order(
@@ -40,7 +44,7 @@ def in_order(
         try:
             waiting.extend(pool.submit(task, cancelled) for task in islice(left, 1 + ahead))
             while waiting:
-                result = waiting.popleft().result()
+                result = _result(waiting.popleft())
                 waiting.extend(pool.submit(task, cancelled) for task in islice(left, 1))
                 assert result is not None
                 yield result
@@ -48,3 +52,9 @@ def in_order(
             cancelled.set()
             for future in waiting:
                 future.cancel()
+
+
+def _result(future: Future[_T]) -> _T:
+    while not future.done():
+        wait([future], _TICK)
+    return future.result()
