@@ -11,6 +11,9 @@ _MEMINFO = Path("/proc/meminfo")
 BYTES_PER_PIXEL = 1024
 """Memory of a pass through a network, per pixel of its input; see `fitting_batch`."""
 
+ASSUMED = 8 << 30
+"""Bytes reckoned with where the system does not tell what is left."""
+
 
 def fitting_batch(wanted: int, size: int, at_hand: int | None) -> int:
     """Return the largest batch of at most `wanted` images whose pass takes half the memory at hand.
@@ -29,6 +32,24 @@ def fitting_batch(wanted: int, size: int, at_hand: int | None) -> int:
     while at_hand is not None and wanted > 1 and wanted * size**2 * BYTES_PER_PIXEL > at_hand // 2:
         wanted //= 2
     return wanted
+
+
+def members_at_once(most: int, each: int, at_hand: int | None) -> int:
+    """Return how many networks to train at once: what fits a quarter of the memory at hand.
+
+    The rest is for what they are trained on, in its several forms.
+
+    Parameters
+    ----------
+    most
+        Networks, as many as there are cores; the result is at least one.
+    each
+        Bytes that one takes.
+    at_hand
+        Bytes; None where it is not known, and `ASSUMED` stands for it.
+    """
+    budget = (ASSUMED if at_hand is None else at_hand) // 4
+    return max(1, min(most, budget // max(1, each)))
 
 
 def memory_at_hand() -> int | None:

@@ -1,49 +1,63 @@
-"""Keras MLP heads with dropout, and early stopping that restores the best weights."""
+"""MLP heads with dropout, trained by the dozen; early stopping restores the best weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
+from itertools import groupby
+from threading import Event
+from typing import Literal, Self
 
 from pipeline.backbones.quiet import import_keras
-from pipeline.heads.base import Fitted, Labels, log_softmax
-from pipeline.heads.fitted import MlpHead
+from pipeline.config import usable_cores
+from pipeline.errors import UsageError
+from pipeline.heads.base import Fitted
+from pipeline.heads.member import Member, Network, train
+from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
+from pipeline.heads.mlp_keras import KerasNetwork
 from pipeline.heads.rows import FoldRows
-from pipeline.heads.scaling import Scaling
-from pipeline.heads.size import HeadSize, mlp_parameters
-from pipeline.heads.stopping import EarlyStopping, stopping_rows
+from pipeline.heads.size import FLOAT32_BYTES, HeadSize, mlp_parameters
+from pipeline.heads.workers import in_order
+from pipeline.memory import members_at_once, memory_at_hand
 
-if TYPE_CHECKING:
-    import keras
+COPIES = 6
+"""Of a network's weights while it trains: themselves, Adam's two moments, gradients, the best
+weights so far, and those handed out."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class MlpTrainer:
     """Dense layers of ``hidden`` units with ReLU and dropout, cross-entropy, Adam.
 
-    Every epoch goes through the rows in an order of its own, drawn from the fit's seed: Keras'
-    own shuffling repeats one permutation in every epoch once a global seed is set. A part of the
-    rows given, stratified and never dividing a group, is kept from training; its loss ends the
-    training, and the weights that had the best one are kept.
-
-    The compiled network stays in the trainer, so that fits of the same shape trace once.
+    Every epoch goes through the rows in an order of its own, drawn from the fit's seed. A part of
+    the rows given, stratified and never dividing a group, is kept from training; its mean
+    cross-entropy ends the training, and the weights that had the best one are kept.
 
     Attributes
     ----------
     hidden
-        Units of each hidden layer, from the input on.
+        Units of each hidden layer, from the input on; none for softmax regression.
     dropout
         Rate after each hidden layer.
     learning_rate, batch_size
-        Of Adam.
+        Of Adam; the last batch of an epoch has what is left.
     epochs, patience
-        At most so many epochs, and so many without a better loss end it.
+        At most so many epochs, and so many without a better loss end it. Without a patience no row
+        is kept from training, all epochs are trained, and the last weights count.
     stopping_fraction
         Share of the rows kept for early stopping.
+    weight_decay
+        Decoupled, of weights and biases, as AdamW has it.
+    l2
+        This times the sum of the squares of the weights, without biases, is added to the loss.
+    label_smoothing
+        Share of the target that is spread over all classes.
+    class_weight
+        ``"balanced"`` lets all classes count alike in the loss.
+    until
+        When to end after the epoch at hand, by `time.monotonic`; the fit has then not converged.
+        No setting, but a budget.
     """
 
     hidden: Sequence[int] = (256,)
@@ -51,10 +65,33 @@ class MlpTrainer:
     learning_rate: float = 1e-3
     batch_size: int = 32
     epochs: int = 20
-    patience: int = 5
+    patience: int | None = 5
     stopping_fraction: float = 0.125
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    class_weight: Literal["balanced"] | None = None
     probabilistic: bool = True
-    _net: _Net | None = field(default=None, repr=False, compare=False)
+    until: float | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        below_one = "at least 0 and below 1"
+        for name, fits, expected in (
+            ("hidden", all(_whole(units) for units in self.hidden), "whole numbers from 1"),
+            ("dropout", 0 <= self.dropout < 1, below_one),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("batch_size", _whole(self.batch_size), "a whole number from 1"),
+            ("epochs", _whole(self.epochs), "a whole number from 1"),
+            ("patience", self.patience is None or _whole(self.patience), "from 1, or none"),
+            ("stopping_fraction", 0 < self.stopping_fraction < 1, "between 0 and 1"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("l2", self.l2 >= 0, "at least 0"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, below_one),
+            ("class_weight", self.class_weight in (None, "balanced"), "'balanced', or none"),
+        ):
+            if not fits:
+                given = getattr(self, name)
+                raise UsageError(f"the head mlp has {name} {given!r}; it has to be {expected}")
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count weights and biases."""
@@ -64,100 +101,61 @@ class MlpTrainer:
     def fit_all(
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
-        """Fit one after the other; see :class:`pipeline.heads.base.Trainer`."""
-        for one, seed in zip(trainers, seeds, strict=True):
-            yield one._fit(rows, seed)
+        """Fit one head a trainer on the same rows, each as if alone.
 
-    def _fit(self, fold: FoldRows, seed: int) -> Fitted:
-        labels = fold.labels
-        rng = np.random.default_rng(seed)
-        held = stopping_rows(labels, fold.groups, self.stopping_fraction, rng)
-        scaled = fold.standardised
-        rows, targets = scaled[~held], labels[~held].astype(np.int32)
-        net = self._network(rows.shape[1], fold.n_classes)
-        net.reset(rng)
-        stopping = EarlyStopping(self.patience)
-        for _ in range(self.epochs):
-            order = rng.permutation(len(rows))
-            net.epoch(rows[order], targets[order], self.batch_size)
-            head = net.head()
-            if stopping.ends(head, _loss(head, scaled[held], labels[held])):
-                break
-        return Fitted(_folded(stopping.best, fold.scaling), stopping.epochs, stopping.ended)
+        Parameters
+        ----------
+        trainers
+            The settings.
+        rows
+            What to fit on.
+        seeds
+            One a trainer, of every random choice; the same seed gives the same tensors on one
+            machine, whatever is trained beside it.
 
-    def _network(self, dims: int, n_classes: int) -> _Net:
-        if self._net is None or self._net.shape != (dims, n_classes):
-            self._net = _Net.build(dims, n_classes, self)
-        return self._net
-
-
-@dataclass(frozen=True)
-class _Net:
-    """A compiled Keras network that can be put back to the start."""
-
-    model: keras.Model
-    shape: tuple[int, int]
-    optimizer_start: list[NDArray[Any]]
-
-    @classmethod
-    def build(cls, dims: int, n_classes: int, settings: MlpTrainer) -> _Net:
-        keras = import_keras()
-        stack: list[Any] = [keras.Input((dims,))]
-        for units in settings.hidden:
-            stack.append(keras.layers.Dense(units, activation="relu"))
-            stack.append(keras.layers.Dropout(settings.dropout))
-        model = keras.Sequential([*stack, keras.layers.Dense(n_classes)])
-        optimizer = keras.optimizers.Adam(settings.learning_rate)
-        optimizer.build(model.trainable_variables)
-        model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-        start = [v.numpy().copy() for v in optimizer.variables]
-        return cls(model, (dims, n_classes), start)
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Draw new weights as Keras' Dense does, Glorot uniform; forget the optimizer's state."""
-        self.model.set_weights([_initial(w.shape, rng) for w in self.model.get_weights()])
-        for variable, start in zip(
-            self.model.optimizer.variables, self.optimizer_start, strict=True
-        ):
-            variable.assign(start)
-        for layer in self.model.layers:
-            if (generator := getattr(layer, "seed_generator", None)) is not None:
-                state = np.array([rng.integers(2**32), 0])
-                generator.state.assign(state.astype(generator.state.dtype))
-
-    def epoch(self, rows: NDArray[np.float32], targets: NDArray[np.int32], batch: int) -> None:
-        """Train once through the rows in the order given.
-
-        Step by step: `fit` takes as long for many steps, and twenty times as long for a few.
+        Yields
+        ------
+        Fitted
+            In the trainers' order, each when it and those before it are done.
         """
-        for first in range(0, len(rows), batch):
-            part = slice(first, first + batch)
-            self.model.train_on_batch(rows[part], targets[part])
+        make, most = _maker(rows)
+        at_hand = memory_at_hand()
+        jobs = [
+            (members_at_once(most, trainer.bytes_to_train(rows), at_hand), trainer, seed)
+            for trainer, seed in zip(trainers, seeds, strict=True)
+        ]
+        for at_once, group in groupby(jobs, key=lambda job: job[0]):
+            tasks = [partial(_fit, trainer, rows, seed, make) for _, trainer, seed in group]
+            # Where memory says how many train at once, none that is done waits in it either.
+            yield from in_order(tasks, at_once, len(tasks) if at_once == most else at_once - 1)
 
-    def head(self) -> MlpHead:
-        """Take the weights as they are now."""
-        weights = self.model.get_weights()
-        return MlpHead(tuple(weights[0::2]), tuple(weights[1::2]))
-
-
-def _initial(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    if len(shape) == 1:
-        return np.zeros(shape, dtype=np.float32)
-    limit = np.sqrt(6 / sum(shape))
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
-
-
-def _loss(head: MlpHead, rows: NDArray[np.float32], labels: Labels) -> float | None:
-    """Mean cross-entropy; None where no rows were kept for early stopping."""
-    if not len(rows):
-        return None
-    picked = log_softmax(head.logits(rows))[np.arange(len(rows)), labels]
-    return float(-picked.mean())
+    def bytes_to_train(self, rows: FoldRows) -> int:
+        """Reckon the memory that a fit takes beside the rows: the weights' copies, and dropout."""
+        size = self.head_size(len(rows.labels), rows.features.shape[1], rows.n_classes)
+        return COPIES * size.bytes + FLOAT32_BYTES * len(rows.labels) * sum(self.hidden)
 
 
-def _folded(head: MlpHead, scaling: Scaling) -> MlpHead:
-    weight, bias = scaling.fold(head.weights[0], head.biases[0])
-    return MlpHead((weight, *head.weights[1:]), (bias, *head.biases[1:]))
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _maker(rows: FoldRows) -> tuple[Callable[[Member], Network], int]:
+    """How to make networks on Keras' backend, and how many can train at once."""
+    # Made here, where there is one thread yet; the members share them.
+    assert rows.standardised is not None
+    keras = import_keras()
+    if keras.backend.backend() != "tensorflow":
+        return KerasNetwork, 1
+    shared = GraphRows(rows)
+    return lambda member: GraphNetwork(member, shared), usable_cores()
+
+
+def _fit(
+    trainer: MlpTrainer,
+    rows: FoldRows,
+    seed: int,
+    make: Callable[[Member], Network],
+    cancelled: Event,
+) -> Fitted | None:
+    member = Member.drawn(trainer, rows, seed)
+    return train(member, make(member), cancelled)

@@ -33,7 +33,7 @@ HEADS: dict[str, Callable[..., Trainer]] = {
 ALONE = frozenset({"mlp"})
 """Heads whose training fills the cores by itself: of these one fold is fitted at a time."""
 
-_INNER = {"probabilistic", "_net"}
+_INNER = {"probabilistic", "until"}
 
 
 def trainer(spec: HeadSpec) -> Trainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +18,42 @@ class EarlyStopping:
     Attributes
     ----------
     best
-        Weights of the epoch with the lowest loss; without losses, those of the last epoch.
+        Weights of the epoch with the lowest loss; None as long as there was no loss.
     epochs
         Epochs seen.
     ended
         Whether it ended the training.
     """
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int | None) -> None:
         self.patience = patience
-        self.best: MlpHead
+        self.best: MlpHead | None = None
         self.epochs = 0
         self.ended = False
         self._lowest = math.inf
         self._waited = 0
 
-    def ends(self, head: MlpHead, loss: float | None) -> bool:
-        """Take the weights and the loss of one more epoch; True where training shall end.
+    def ends(self, weights: Callable[[], MlpHead], loss: float | None) -> bool:
+        """Take the loss of one more epoch; True where training shall end.
 
-        A loss that is not finite ends it at once.
+        A loss that is not finite ends it at once. Without a loss the training goes on.
+
+        Parameters
+        ----------
+        weights
+            Copies the weights as they are; called where they are the best so far.
+        loss
+            Of the rows kept for early stopping; None where there are none.
         """
         self.epochs += 1
-        if self.epochs == 1 or loss is None or loss < self._lowest:
-            self.best = head
-            self._waited = 0
-            self._lowest = math.inf if loss is None else loss
+        if loss is None:
+            return False
+        if self.best is None or loss < self._lowest:
+            self.best, self._lowest, self._waited = weights(), loss, 0
         else:
             self._waited += 1
-        self.ended = loss is not None and (self._waited >= self.patience or not math.isfinite(loss))
+        patient = self.patience is None or self._waited < self.patience
+        self.ended = not patient or not math.isfinite(loss)
         return self.ended
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,9 @@ def fit_folds(
         with one_blas_thread():
             list(pool.map(work.fit, range(len(parts)), [together] * len(parts)))
     finally:
+        work.stopped.set()  # Ctrl-C waits for the heads that are being fitted, and no more
         pool.shutdown(cancel_futures=True)
+    work.stopped.clear()
     for some in _handfuls([i for i, spec in enumerate(specs) if spec.head in ALONE]):
         for number in range(len(parts)):
             work.fit(number, some)
@@ -102,6 +104,7 @@ class _Work:
     memory: Memory
     observe: Observer
     found: dict[tuple[int, int], Fit] = field(default_factory=dict)
+    stopped: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
     _rows_names: dict[int, str] = field(default_factory=dict)
 
@@ -144,9 +147,8 @@ class _Work:
             return
         done = list(fits)
         share = (time.perf_counter() - began) / len(own)
-        for i, fit in zip(
-            own, self._scored(done, trainers, number, rows, scored, share), strict=True
-        ):
+        scores = self._scored(done, trainers, number, rows, scored, share)
+        for i, fit in zip(own, scores, strict=True):
             self._keep(i, number, fit)
 
     def _scored(
@@ -175,7 +177,8 @@ class _Work:
             )
 
     def _keep(self, i: int, number: int, fit: Fit) -> None:
-        if fit.train_scores:  # one whose outputs are no finite numbers is not worth keeping
+        # Neither one whose outputs are no finite numbers, nor one that the budget ended.
+        if fit.train_scores and (fit.converged or not self._late):
             self.memory.put(self._name(i, number), fit)
         self._done(i, number, fit)
 
@@ -198,11 +201,12 @@ class _Work:
 
     @property
     def _late(self) -> bool:
-        return self.config.until is not None and time.monotonic() > self.config.until
+        until = self.config.until
+        return self.stopped.is_set() or (until is not None and time.monotonic() > until)
 
 
 def _scores_wanted(metric: str) -> tuple[str, ...]:
-    """The metric asked for, and all that cost no temperature."""
+    """Name the metric asked for, and all that cost no temperature."""
     return tuple({metric: 0} | {n: 0 for n in METRICS if not _probabilities(n)})
 
 

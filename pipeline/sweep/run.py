@@ -90,8 +90,8 @@ def sweep(
             observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
         else:
             trials.append(trial)
-        told = math.nan if trial is None else trial.entry.score
-        observe(HeadTrained(spec.head, spec.plain(), told))
+        reached = math.nan if trial is None else trial.entry.score
+        observe(HeadTrained(spec.head, spec.plain(), reached))
     if late:
         observe(
             Notice(f"time was up: left out {_listed(late)}; the same command goes on from here")

@@ -9,6 +9,7 @@ from pipeline.events import (
     Event,
     ExtractionPlanned,
     FilesHashed,
+    FitDone,
     HashingPlanned,
     HeadTrained,
     Notice,
@@ -58,7 +59,8 @@ def test_reading_many_files_for_the_first_time_is_told(monkeypatch: pytest.Monke
 
 
 def test_a_sweep_counts_fits_and_names_the_latest_head() -> None:
-    text = told(SweepPlanned(heads=2, fits=10), HeadTrained("knn", {"k": 1}, 0.5, 5))
+    fits = [FitDone("knn")] * 5
+    text = told(SweepPlanned(heads=2, fits=10), *fits, HeadTrained("knn", {"k": 1}, 0.5))
     assert text.splitlines()[-1].startswith("5/10 ")
     assert "knn 0.500" in text
 

@@ -1,85 +1,123 @@
-"""The Keras MLP: seeds, orders, early stopping, and its tensors against Keras' own predict."""
+"""MLPs: seeds, orders, early stopping, budgets, and many at once."""
 
 from __future__ import annotations
 
-import gc
-import weakref
+import time
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from pipeline.errors import UsageError
 from pipeline.evaluate import log_softmax
-from pipeline.heads import (
-    FoldRows,
-    HeadSpec,
-    fit_one,
-    mlp_parameters,
-    size_of,
-    training_bytes,
-)
+from pipeline.heads import HeadSpec, mlp_graph, mlp_parameters, size_of, training_bytes
+from pipeline.heads import trainer as registered
+from pipeline.heads.base import Fitted, fit_one
+from pipeline.heads.member import Member, glorot
 from pipeline.heads.mlp import MlpTrainer
-from pipeline.heads.scaling import Scaling
+from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 from pipeline.heads.stopping import EarlyStopping, stopping_rows
+from pipeline.memory import members_at_once
 
 ROWS, LABELS = load_digits(return_X_y=True)
 ROWS = ROWS[:400].astype(np.float32)
 LABELS = LABELS[:400]
 
 
-def test_tensors_give_the_predictions_of_keras() -> None:
-    # Patience 0 of 1 epoch: the network is left with the weights that the head has.
-    fitter = MlpTrainer(hidden=(16, 8), epochs=1)
-    head = fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0).head
-    assert fitter._net is not None
-    expected = fitter._net.model.predict(Scaling.of(ROWS).apply(ROWS), verbose=0)
-    assert np.abs(head.logits(ROWS) - expected).max() < 1e-4
+def fold(n: int = 400) -> FoldRows:
+    return FoldRows(ROWS[:n], LABELS[:n], 10)
 
 
-def test_a_second_fit_of_the_same_shape_uses_the_same_network_and_forgets_the_first() -> None:
-    fitter = MlpTrainer(hidden=(16,), epochs=3)
-    first = fit_one(fitter, FoldRows(ROWS[:300], LABELS[:300], 10), 1).head
-    net = fitter._net
-    fit_one(fitter, FoldRows(ROWS[50:], LABELS[50:], 10), 2)
-    again = fit_one(fitter, FoldRows(ROWS[:300], LABELS[:300], 10), 1).head
-    assert fitter._net is net
-    for name, tensor in first.tensors().items():
-        assert np.array_equal(tensor, again.tensors()[name])
+def same(a: Fitted, b: Fitted) -> bool:
+    tensors = b.head.tensors()
+    return all(np.array_equal(t, tensors[name]) for name, t in a.head.tensors().items())
 
 
-def test_every_epoch_takes_every_row_in_an_order_of_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from pipeline.heads import mlp
-
-    orders = []
-    epoch = mlp._Net.epoch
-
-    def spy(net: mlp._Net, rows: np.ndarray, targets: np.ndarray, batch: int) -> None:  # type: ignore[type-arg]
-        orders.append(rows.copy())
-        epoch(net, rows, targets, batch)
-
-    monkeypatch.setattr(mlp._Net, "epoch", spy)
-    fitter = MlpTrainer(hidden=(4,), epochs=3, batch_size=32)
-    fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0)
-    assert len(orders) == 3
-    assert not np.array_equal(orders[0], orders[1])
-    assert not np.array_equal(orders[1], orders[2])
-    assert np.array_equal(np.sort(orders[0], axis=0), np.sort(orders[1], axis=0))
-    # Calls into the graph of several steps each lose no step at the end of an epoch.
-    assert fitter._net is not None
-    assert int(fitter._net.model.optimizer.iterations) == 3 * -(-len(orders[0]) // 32)
+def test_many_at_once_are_each_as_if_alone_and_come_in_order() -> None:
+    trainers = [
+        MlpTrainer(hidden=(16,), epochs=epochs, dropout=rate, learning_rate=step, batch_size=batch)
+        for epochs, rate, step, batch in [(6, 0.5, 1e-2, 64), (1, 0.2, 1e-3, 16), (3, 0.0, 1e-3, 7)]
+    ]
+    together = list(MlpTrainer.fit_all(trainers, fold(), [3, 4, 5]))
+    for trainer, seed, fitted in zip(trainers, (3, 4, 5), together, strict=True):
+        assert same(fitted, fit_one(trainer, FoldRows(ROWS, LABELS, 10), seed))
+    assert [fitted.iterations for fitted in together[1:]] == [1, 3]
 
 
-def test_the_network_goes_with_its_trainer() -> None:
-    fitter = MlpTrainer(hidden=(4,), epochs=1)
-    fit_one(fitter, FoldRows(ROWS, LABELS, 10), 0)
-    assert fitter._net is not None
-    alive = weakref.ref(fitter._net.model)
-    del fitter
-    gc.collect()
-    assert alive() is None
+def test_what_changes_no_shape_traces_nothing_again() -> None:
+    before = mlp_graph._traced.cache_info().misses
+    for n, seed in ((300, 0), (401, 1)):
+        trainers = [
+            MlpTrainer(hidden=(13,), epochs=1, dropout=rate, batch_size=batch, label_smoothing=s)
+            for rate, batch, s in [(0.0, 32, 0.0), (0.3, 32, 0.1), (0.3, 100, 0.2)]
+        ]
+        list(MlpTrainer.fit_all(trainers, fold(n), [seed, 7, 8]))
+    assert mlp_graph._traced.cache_info().misses == before + 1
+
+
+def test_every_epoch_takes_every_training_row_in_an_order_of_its_own() -> None:
+    member = Member.drawn(MlpTrainer(), fold(), 0)
+    orders = [member.order() for _ in range(3)]
+    assert len({order.tobytes() for order in orders}) == 3
+    for order in orders:
+        assert np.array_equal(np.sort([*order, *member.held]), np.arange(400))
+
+
+def test_without_patience_no_row_is_kept_and_all_epochs_are_trained() -> None:
+    assert not len(Member.drawn(MlpTrainer(patience=None), fold(), 0).held)
+    trainer = MlpTrainer(hidden=(8,), epochs=4, patience=None)
+    fitted = fit_one(trainer, FoldRows(ROWS, LABELS, 10), 0)
+    assert (fitted.iterations, fitted.converged) == (4, True)
+
+
+@pytest.mark.parametrize("patience", [5, None])
+def test_a_budget_ends_a_fit_after_the_epoch_at_hand(patience: int | None) -> None:
+    trainer = MlpTrainer(hidden=(8,), epochs=9, patience=patience, until=time.monotonic())
+    fitted = fit_one(trainer, FoldRows(ROWS, LABELS, 10), 0)
+    assert (fitted.iterations, fitted.converged) == (1, False)
+    assert np.isfinite(fitted.head.logits(ROWS)).all()
+
+
+def test_whoever_stops_listening_ends_what_is_being_trained() -> None:
+    endless = MlpTrainer(hidden=(4,), epochs=10**9, patience=None)
+    fits = MlpTrainer.fit_all([MlpTrainer(hidden=(4,), epochs=1), endless], fold(), [0, 1])
+    next(fits)
+    fits.close()  # type: ignore[attr-defined]
+    assert list(fits) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"hidden": (256, 0)}, "hidden"),
+        ({"dropout": 1.0}, "dropout 1.0.*below 1"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size 2.5.*whole"),
+        ({"epochs": 0}, "epochs"),
+        ({"patience": 0}, "patience"),
+        ({"stopping_fraction": 1.0}, "stopping_fraction"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"l2": -1e-4}, "l2"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"class_weight": "even"}, "class_weight 'even'.*balanced"),
+        ({"until": 1.0}, "no setting 'until'"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        registered(HeadSpec("mlp", settings))
+
+
+def test_the_users_own_head_trains_alone_and_small_ones_a_core() -> None:
+    rows = FoldRows(np.empty((2000, 10 * 10 * 2048), np.float32), np.zeros(2000, np.int64), 2)
+    own = MlpTrainer(hidden=(1024, 512, 256), learning_rate=1e-5).bytes_to_train(rows)
+    assert members_at_once(8, own, 16 << 30) == 1
+    assert members_at_once(8, own, 64 << 30) == 3
+    pooled = FoldRows(np.empty((2000, 2048), np.float32), np.zeros(2000, np.int64), 2)
+    assert members_at_once(8, MlpTrainer().bytes_to_train(pooled), 16 << 30) == 8
 
 
 def test_it_stops_early_and_keeps_the_best_weights() -> None:
@@ -97,12 +135,15 @@ def test_it_stops_early_and_keeps_the_best_weights() -> None:
 
 def test_early_stopping_counts_and_remembers() -> None:
     stopping = EarlyStopping(patience=2)
-    heads = [object() for _ in range(5)]
+    heads = [glorot((2, 2), np.random.default_rng(i)) for i in range(4)]
     losses = [1.0, 0.5, 0.7, 0.6]
-    ended = [stopping.ends(h, loss) for h, loss in zip(heads, losses, strict=False)]  # type: ignore[arg-type]
+    ended = [
+        stopping.ends(lambda own=head: own, loss)  # type: ignore[misc]
+        for head, loss in zip(heads, losses, strict=True)
+    ]
     assert ended == [False, False, False, True]
     assert stopping.best is heads[1]
-    assert EarlyStopping(2).ends(heads[0], float("nan"))  # type: ignore[arg-type]
+    assert EarlyStopping(2).ends(lambda: heads[0], float("nan"))
 
 
 def test_rows_for_early_stopping_are_stratified_and_divide_no_group() -> None:

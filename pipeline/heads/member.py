@@ -1,0 +1,142 @@
+"""One MLP to be trained: where it starts, on which rows, and when its training ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.base import Fitted, Labels
+from pipeline.heads.fitted import MlpHead
+from pipeline.heads.rows import FoldRows
+from pipeline.heads.scaling import Scaling
+from pipeline.heads.stopping import EarlyStopping, stopping_rows
+
+if TYPE_CHECKING:
+    from pipeline.heads.mlp import MlpTrainer
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fit before its first epoch; all of it follows from the trainer, the rows and the seed.
+
+    Attributes
+    ----------
+    trainer
+        The settings.
+    rows
+        What it is fitted on, shared with the other members.
+    train, held
+        ``(n,)`` and ``(m,)`` int32 positions of rows: to train on, and kept for early stopping.
+    class_weights
+        ``(c,)`` float32: what the loss of a row of each class is multiplied by.
+    start
+        Weights and biases at the start, on standardised rows.
+    draws
+        Source of the epochs' orders and of dropout.
+    """
+
+    trainer: MlpTrainer
+    rows: FoldRows
+    train: NDArray[np.int32]
+    held: NDArray[np.int32]
+    class_weights: NDArray[np.float32]
+    start: MlpHead
+    draws: np.random.Generator
+
+    @classmethod
+    def drawn(cls, trainer: MlpTrainer, rows: FoldRows, seed: int) -> Member:
+        """Choose the rows for early stopping, and draw the weights."""
+        draws = np.random.default_rng(seed)
+        held = np.zeros(len(rows.labels), bool)
+        if trainer.patience is not None:
+            held = stopping_rows(rows.labels, rows.groups, trainer.stopping_fraction, draws)
+        train = np.flatnonzero(~held).astype(np.int32)
+        balanced = trainer.class_weight == "balanced"
+        return cls(
+            trainer=trainer,
+            rows=rows,
+            train=train,
+            held=np.flatnonzero(held).astype(np.int32),
+            class_weights=_class_weights(rows.labels[train], rows.n_classes, balanced),
+            start=glorot((rows.features.shape[1], *trainer.hidden, rows.n_classes), draws),
+            draws=draws,
+        )
+
+    def order(self) -> NDArray[np.int32]:
+        """Positions of the training rows in the order of one more epoch."""
+        return self.draws.permutation(self.train)
+
+
+class Network(Protocol):
+    """The network of one member, on some library."""
+
+    def epoch(self) -> float | None:
+        """Train once through the rows.
+
+        Returns
+        -------
+        float or None
+            Mean cross-entropy of the rows kept for early stopping, by the weights after the epoch,
+            without smoothing and class weights; None where no rows are kept.
+        """
+
+    def head(self) -> MlpHead:
+        """Copy the weights as they are now, on standardised rows."""
+
+
+def train(member: Member, network: Network, cancelled: Event) -> Fitted | None:
+    """Train to the end that the settings say; None where it was cancelled in between."""
+    settings = member.trainer
+    stopping = EarlyStopping(settings.patience)
+    for _ in range(settings.epochs):
+        if cancelled.is_set():
+            return None
+        loss = network.epoch()
+        if stopping.ends(network.head, loss) or _late(settings.until):
+            break
+    whole = settings.patience is None and stopping.epochs == settings.epochs
+    head = stopping.best or network.head()
+    return Fitted(_folded(head, member.rows.scaling), stopping.epochs, stopping.ended or whole)
+
+
+def _late(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
+
+
+def glorot(units: Sequence[int], draws: np.random.Generator) -> MlpHead:
+    """Draw weights as Keras' Dense does: uniform by Glorot and Bengio (2010), biases zero.
+
+    Parameters
+    ----------
+    units
+        Inputs, hidden units, classes.
+    draws
+        Source of the weights.
+    """
+    limits = [np.sqrt(6 / (a + b)) for a, b in pairwise(units)]
+    weights = [
+        draws.uniform(-limit, limit, shape).astype(np.float32)
+        for limit, shape in zip(limits, pairwise(units), strict=True)
+    ]
+    return MlpHead(tuple(weights), tuple(np.zeros(u, np.float32) for u in units[1:]))
+
+
+def _class_weights(labels: Labels, n_classes: int, balanced: bool) -> NDArray[np.float32]:
+    """Weights by which all classes that occur count alike, 1 on average over rows; or all 1."""
+    counts = np.bincount(labels, minlength=n_classes)
+    if not balanced:
+        return np.ones(n_classes, np.float32)
+    even = len(labels) / max(1, int(np.count_nonzero(counts)))
+    return np.asarray(even / np.maximum(counts, 1), np.float32)
+
+
+def _folded(head: MlpHead, scaling: Scaling) -> MlpHead:
+    weight, bias = scaling.fold(head.weights[0], head.biases[0])
+    return MlpHead((weight, *head.weights[1:]), (bias, *head.biases[1:]))

@@ -1,0 +1,250 @@
+"""A whole epoch of an MLP as one TensorFlow graph, traced once a shape.
+
+Keras' own loop spends most of a small step outside of arithmetic. Here shuffling, gathering,
+dropout, the steps with a fused Adam, and the loss of the rows kept for early stopping are one call,
+in which a member's weights and moments stay in the processor's cache. What does not change a shape
+is an argument: rates, penalties, smoothing, batch size, order, seed and fold trace nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.fitted import MlpHead
+from pipeline.heads.member import Member
+from pipeline.heads.rows import FoldRows
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
+"""Of Adam, as in Keras."""
+
+_SCALARS = ("dropout", "learning_rate", "weight_decay", "l2", "label_smoothing", "steps_done")
+_tracing = Lock()
+
+
+class GraphRows:
+    """The rows of a fold as TensorFlow's tensors, shared by the members."""
+
+    def __init__(self, rows: FoldRows) -> None:
+        import tensorflow as tf
+
+        self.features = tf.constant(rows.standardised)
+        self.labels = tf.constant(rows.labels.astype(np.int32))
+
+
+class GraphNetwork:
+    """A member's weights and moments as variables, and the graph that trains them.
+
+    Parameters
+    ----------
+    member
+        Where it starts, and how it goes on.
+    rows
+        The rows that the member is fitted on.
+    """
+
+    def __init__(self, member: Member, rows: GraphRows) -> None:
+        import tensorflow as tf
+
+        self._member, self._rows = member, rows
+        start = [*member.start.weights, *member.start.biases]
+        self._variables = [tf.Variable(array) for array in start]
+        self._moments = [tf.Variable(tf.zeros_like(v)) for v in (*start, *start)]
+        settings = member.trainer
+        self._epoch = traced(
+            (member.start.dims, *settings.hidden, member.start.n_classes),
+            bool(settings.weight_decay or settings.l2),
+        )
+        self._epochs = 0
+
+    def epoch(self) -> float | None:
+        """Train once through the rows; see :class:`pipeline.heads.member.Network`."""
+        member, settings = self._member, self._member.trainer
+        steps = self._epochs * -(-len(member.train) // settings.batch_size)
+        scalars = {name: getattr(settings, name) for name in _SCALARS[:-1]} | {"steps_done": steps}
+        loss = self._epoch(
+            self._rows.features,
+            self._rows.labels,
+            member.order(),
+            member.held,
+            member.class_weights,
+            tuple(self._noise(units) for units in settings.hidden),
+            np.int32(settings.batch_size),
+            {name: np.float32(value) for name, value in scalars.items()},
+            tuple(v.handle for v in (*self._variables, *self._moments)),
+        )
+        self._epochs += 1
+        return float(loss) if len(member.held) else None
+
+    def _noise(self, units: int) -> NDArray[np.float32]:
+        """Draw from [0, 1) what dropout compares its rate with; NumPy is the faster at it."""
+        shape = (len(self._member.train), units)
+        if not self._member.trainer.dropout:
+            return np.zeros(shape, np.float32)
+        return self._member.draws.random(shape, np.float32)
+
+    def head(self) -> MlpHead:
+        """Copy the weights as they are now."""
+        arrays = [variable.numpy() for variable in self._variables]
+        layers = len(arrays) // 2
+        return MlpHead(tuple(arrays[:layers]), tuple(arrays[layers:]))
+
+
+def traced(units: tuple[int, ...], penalised: bool) -> Callable[..., Any]:
+    """Return the graph of an epoch for networks of this shape, traced when first asked for.
+
+    Parameters
+    ----------
+    units
+        Inputs, hidden units, classes.
+    penalised
+        Whether the steps have weight decay and L2 in them, which take a pass each over the weights.
+
+    Returns
+    -------
+    callable
+        From rows, labels, order, rows held, class weights, noise for each hidden layer, batch
+        size, numbers by name, and handles of weights, biases and of both moments of each, to the
+        mean cross-entropy of the rows held.
+    """
+    with _tracing:
+        return _traced(units, penalised)
+
+
+@lru_cache(maxsize=64)
+def _traced(units: tuple[int, ...], penalised: bool) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    layers = len(units) - 1
+    float32, int32 = tf.float32, tf.int32
+
+    def epoch(
+        rows: Any,
+        labels: Any,
+        order: Any,
+        held: Any,
+        class_weights: Any,
+        noise: Sequence[Any],
+        batch_size: Any,
+        numbers: dict[str, Any],
+        handles: Sequence[Any],
+    ) -> Any:
+        parameters = _Parameters(handles, units)
+        scale = 1 / (1 - numbers["dropout"])
+        on = 1 - numbers["label_smoothing"] * (1 - 1 / units[-1])
+        off = numbers["label_smoothing"] / units[-1]
+
+        def step(first: Any, done: Any) -> tuple[Any, Any]:
+            part = slice(first, first + batch_size)
+            batch = order[part]
+            keep = [tf.cast(n[part] >= numbers["dropout"], float32) * scale for n in noise]
+            label = tf.gather(labels, batch)
+            importance = tf.gather(class_weights, label) / tf.cast(tf.size(batch), float32)
+            inputs, active, logits = parameters.forward(tf.gather(rows, batch), keep)
+            target = tf.one_hot(label, units[-1], on, off)
+            error = tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=target)
+            slope = error.backprop * importance[:, None]
+            gradients = parameters.backward(slope, inputs, active, keep)
+            # A weight that is still being read would be copied at every step.
+            with tf.control_dependencies(gradients):
+                parameters.adam(gradients, done + 1, numbers, penalised)
+            return first + batch_size, done + 1
+
+        tf.while_loop(
+            lambda first, _: first < tf.size(order),
+            step,
+            (0, numbers["steps_done"]),
+            parallel_iterations=1,
+        )
+        _, _, logits = parameters.forward(tf.gather(rows, held), None)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, held), logits)
+        return tf.reduce_mean(losses)
+
+    spec = tf.TensorSpec
+    signature = [
+        spec((None, units[0]), float32),
+        *(spec((None,), int32) for _ in range(3)),
+        spec((units[-1],), float32),
+        tuple(spec((None, hidden), float32) for hidden in units[1:-1]),
+        spec((), int32),
+        {name: spec((), float32) for name in _SCALARS},
+        (spec((), tf.resource),) * (6 * layers),
+    ]
+    return tf.function(epoch, input_signature=signature, autograph=False).get_concrete_function()  # type: ignore[no-any-return]
+
+
+class _Parameters:
+    """Weights, biases and moments by their handles, and the arithmetic on them, as graph nodes."""
+
+    def __init__(self, handles: Sequence[Any], units: Sequence[int]) -> None:
+        layers = len(units) - 1
+        self.shapes = [*pairwise(units), *((u,) for u in units[1:])]
+        self.layers = layers
+        self.handles, self.m, self.v = (handles[2 * layers * i :][: 2 * layers] for i in range(3))
+
+    def read(self, i: int) -> Any:
+        import tensorflow as tf
+
+        value = tf.raw_ops.ReadVariableOp(resource=self.handles[i], dtype=tf.float32)
+        return tf.ensure_shape(value, self.shapes[i])
+
+    def forward(self, rows: Any, keep: Sequence[Any] | None) -> tuple[list[Any], list[Any], Any]:
+        """Return the input of each layer, the hidden layers before dropout, and the logits."""
+        import tensorflow as tf
+
+        inputs, active = [rows], []
+        for i in range(self.layers - 1):
+            product = tf.matmul(inputs[-1], self.read(i))
+            active.append(tf.nn.relu(tf.nn.bias_add(product, self.read(self.layers + i))))
+            inputs.append(active[-1] if keep is None else active[-1] * keep[i])
+        product = tf.matmul(inputs[-1], self.read(self.layers - 1))
+        return inputs, active, tf.nn.bias_add(product, self.read(2 * self.layers - 1))
+
+    def backward(
+        self, slope: Any, inputs: Sequence[Any], active: Sequence[Any], keep: Sequence[Any]
+    ) -> list[Any]:
+        """Gradients of weights, then of biases, from the slope of the loss in the logits."""
+        import tensorflow as tf
+
+        kernels, biases = [], []
+        for i in reversed(range(self.layers)):
+            kernels.append(tf.matmul(inputs[i], slope, transpose_a=True))
+            biases.append(tf.reduce_sum(slope, axis=0))
+            if i:
+                back = tf.matmul(slope, self.read(i), transpose_b=True) * keep[i - 1]
+                slope = tf.raw_ops.ReluGrad(gradients=back, features=active[i - 1])
+        return [*reversed(kernels), *reversed(biases)]
+
+    def adam(
+        self, gradients: Sequence[Any], step: Any, numbers: dict[str, Any], penalised: bool
+    ) -> None:
+        """Update in place: Kingma and Ba (2015), with decay by Loshchilov and Hutter (2019)."""
+        import tensorflow as tf
+
+        ops, rate = tf.raw_ops, numbers["learning_rate"]
+        for i, gradient in enumerate(gradients):
+            slope = gradient
+            if penalised:
+                weights = self.read(i)
+                slope = slope + 2 * numbers["l2"] * weights if i < self.layers else slope
+                decayed = rate * numbers["weight_decay"] * weights
+                with tf.control_dependencies([slope]):
+                    ops.AssignSubVariableOp(resource=self.handles[i], value=decayed)
+            ops.ResourceApplyAdam(
+                var=self.handles[i],
+                m=self.m[i],
+                v=self.v[i],
+                beta1_power=tf.pow(BETA_1, step),
+                beta2_power=tf.pow(BETA_2, step),
+                lr=rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                epsilon=EPSILON,
+                grad=slope,
+            )
