@@ -75,9 +75,7 @@ class FittedHead(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which arithmetic the tensors are for: ``linear``, ``mlp``, ``cosine``, ``neighbours``,
-        ``votes``, ``kernel``.
-        """
+        """Which arithmetic the tensors are for, such as ``linear`` or ``kernel``."""
 
     @property
     def dims(self) -> int:
@@ -138,7 +136,7 @@ class Trainer(Protocol):
         """Whether the softmax of the logits is a probability by training (temperature 1)."""
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
-        """Size of a head fitted on so many rows, known before the fit; at most that, for ``svc``."""
+        """Size of a head fitted on so many rows, known before the fit (of ``svc``, at most)."""
 
     @classmethod
     def fit_all(

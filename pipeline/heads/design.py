@@ -30,16 +30,16 @@ class Design(Protocol):
 
     @property
     def near(self) -> float:
-        """Length of a gradient, in tolerances, from which on its entries are worth their product."""
+        """Length of a gradient, in tolerances, at which its entries are worth their product."""
 
     def pull(self, residuals: Block) -> Block:
-        """Points that residuals (j, k, n) of the rows pull towards: the data's part of a gradient."""
+        """Turn residuals (j, k, n) of the rows into the data's part of a gradient, a point."""
 
     def image(self, points: Block) -> Block:
         """Values (j, k, n) that the points give the rows."""
 
     def dual(self, points: Block, images: Block) -> Block:
-        """What the inner product with points is a plain sum of products with."""
+        """Turn points into what a plain sum of products with is the inner product."""
 
     def weights(self, points: Block) -> Block:
         """Weights (j, k, d) on the columns of the rows."""
@@ -71,11 +71,11 @@ class Columns:
         return _times(points, self.rows.T)
 
     def dual(self, points: Block, images: Block) -> Block:
-        """The points themselves."""
+        """Return the points themselves."""
         return points
 
     def weights(self, points: Block) -> Block:
-        """The points themselves."""
+        """Return the points themselves."""
         return points
 
 
@@ -98,7 +98,7 @@ class Span:
         return 4.0
 
     def pull(self, residuals: Block) -> Block:
-        """The residuals themselves are coefficients."""
+        """Return the residuals themselves, which are coefficients."""
         return residuals
 
     def image(self, points: Block) -> Block:
@@ -106,7 +106,7 @@ class Span:
         return _times(points, self.gram)
 
     def dual(self, points: Block, images: Block) -> Block:
-        """The images: the inner product is that of coefficients over the Gram matrix."""
+        """Return the images: the inner product of coefficients is over the Gram matrix."""
         return images
 
     def weights(self, points: Block) -> Block:

@@ -2,8 +2,8 @@
 
 Directions are combinations of the last steps, the changes of the gradient and the gradient (Nocedal
 and Wright, Numerical Optimization, 2006, algorithm 7.4), found by their inner products alone as in
-Chen, Wang and Zhou, Large-scale L-BFGS using MapReduce, NIPS 2014. The values that a direction gives
-the rows are the same combination of known ones, so that searching along it takes no product.
+Chen, Wang and Zhou, Large-scale L-BFGS using MapReduce, NIPS 2014. The values that a direction
+gives the rows are the same combination of known ones, so that searching along it takes no product.
 """
 
 from __future__ import annotations
