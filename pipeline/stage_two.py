@@ -20,6 +20,7 @@ from pipeline.heads import default_specs
 from pipeline.roles import Roles, assign_roles
 from pipeline.stage_one import Features, find_dataset, make_features, require_one
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
+from pipeline.sweep.kept import KeptFits, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,17 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     )
     classes, labels = np.unique(np.array(features.dataset.labels), return_inverse=True)
     used = np.flatnonzero(roles.role != "")
-    result = sweep(
-        SweepData(
-            features=features.store.read(features.keys[used]),
-            labels=labels[used],
-            classes=tuple(map(str, classes)),
-            groups=roles.groups[used],
-            roles=roles.role[used],
-        ),
-        SweepConfig(metric=config.metric, folds=config.folds, seed=seed, specs=specs),
-        observe,
+    rows = SweepData(
+        features=features.store.read(features.keys[used]),
+        labels=labels[used],
+        classes=tuple(map(str, classes)),
+        groups=roles.groups[used],
+        roles=roles.role[used],
+        rows_named=Rows(features.assembly.recipe.digest, features.keys[used]),
     )
+    sweeping = SweepConfig(metric=config.metric, folds=config.folds, seed=seed, specs=specs)
+    with KeptFits(config.features.out / "heads" / "fits.sqlite") as memory:
+        result = sweep(rows, sweeping, observe, memory)
     folder, created = _new_folder(config.features.out / "heads")
     return Heads(
         config=config,

@@ -11,7 +11,7 @@ from pipeline.evaluate import METRICS
 from pipeline.heads import training_bytes
 from pipeline.report.stage_one import features_json, features_text
 from pipeline.stage_two import Heads
-from pipeline.sweep import Entry
+from pipeline.sweep import Entry, SweepResult
 from pipeline.text import human_bytes, plural
 
 
@@ -30,6 +30,8 @@ def heads_json(heads: Heads) -> dict[str, Any]:
         "holdout": dataclasses.asdict(result.holdout) if result.holdout else None,
         "scheme": result.scheme,
         "folds": result.folds,
+        "fits": result.fits,
+        "fits_reused": result.fits_reused,
         "seed": result.seed,
         "classes": list(heads.classes),
         "images": {
@@ -63,6 +65,7 @@ def heads_text(heads: Heads, program: str) -> str:
     else:
         grouped = " that divide no group" if heads.features.dataset.groups else ""
         lines.append(f"scored on {trained} in {result.folds} stratified folds{grouped}")
+    lines.append(_fits_line(result))
     if not METRICS[result.metric].greater_is_better:
         lines.append(f"{result.metric.replace('_', ' ')}: the lower the better")
     lines.append(_holdout_line(heads))
@@ -114,6 +117,11 @@ def _line(entry: Entry) -> str:
         f" {entry.train_score:>9.3f} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
         f" {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
     ).rstrip()
+
+
+def _fits_line(result: SweepResult) -> str:
+    kept = f", {result.fits_reused} of them kept from earlier runs" if result.fits_reused else ""
+    return f"{plural(result.fits, 'fit')}{kept}"
 
 
 def _holdout_line(heads: Heads) -> str:
