@@ -69,7 +69,7 @@ def _near(name: str, names: list[str]) -> str:
 
 
 def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
-    """List the default sweep, of 47 settings of 8 heads, or those of the heads named.
+    """List the default sweep, of 46 settings of 8 heads, or those of the heads named.
 
     The ranges are for pooled features, standardised where the head is not by cosine: some
     thousands of columns and no more rows, where strong penalties win.
@@ -86,8 +86,8 @@ def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
         *_grid("logistic", class_weight=("balanced",), C=(0.001, 0.01, 0.1)),
         *_grid("ridge", alpha=(10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 100000.0)),
         *_grid("svm", C=(1e-6, 1e-5, 1e-4, 1e-3)),
-        *_grid("svc", kernel=("linear",), C=(1e-5, 1e-4, 1e-3)),
-        *_grid("svc", kernel=("rbf",), C=(1.0, 10.0, 100.0)),
+        *_grid("svc", kernel=("linear",), C=(1e-4, 1e-3, 1e-2)),
+        *_grid("svc", kernel=("rbf",), C=(1.0, 10.0)),
         *_grid("lda", shrinkage=("auto", 0.1, 0.3, 0.5, 0.7, 0.9)),
         *_grid("knn", k=(1, 3, 5, 7, 9, 15, 25, 50)),
         *_grid("centroid", metric=("euclidean", "cosine")),

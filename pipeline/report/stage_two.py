@@ -102,10 +102,12 @@ def _write(path: Path, content: Any) -> None:
 def _table(heads: Heads) -> list[str]:
     metric = heads.result.metric.replace("_", " ")
     columns = f"{metric:>17} {'training':>9} {'parameters':>11} {'size':>9} {'fit time':>8}"
-    return [f"   {'head':<34} {columns}", *map(_line, heads.result.leaderboard)]
+    board = heads.result.leaderboard
+    width = max(34, *(len(entry.spec.name) for entry in board))
+    return [f"   {'head':<{width}} {columns}", *(_line(entry, width) for entry in board)]
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: Entry, width: int) -> str:
     spread = f" ±{entry.std:.3f}" if entry.std is not None else ""
     in_training = training_bytes(entry.spec, entry.parameters)
     notes = [
@@ -113,7 +115,7 @@ def _line(entry: Entry) -> str:
         "" if entry.converged else "stopped at its limit",
     ]
     return (
-        f"{'=' if entry.tied else ' '}  {entry.spec.name:<34} {entry.score:>10.3f}{spread:>7}"
+        f"{'=' if entry.tied else ' '}  {entry.spec.name:<{width}} {entry.score:>10.3f}{spread:>7}"
         f" {entry.train_score:>9.3f} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
         f" {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
     ).rstrip()

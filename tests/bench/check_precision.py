@@ -36,7 +36,7 @@ from pipeline.engines.keras_engine import KerasEngine
 from pipeline.engines.openvino_engine import OpenVinoEngine, has_bfloat16
 from pipeline.errors import WeightsUnavailable
 from pipeline.evaluate import folds
-from pipeline.heads import FoldRows, default_specs, fit_one
+from pipeline.heads import FoldRows, default_specs, fit_one, trainer
 from pipeline.heads.registry import trainer
 from pipeline.images.batches import decoded_batches
 from pipeline.images.decode import Resize
@@ -94,8 +94,8 @@ def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
     for line, spec in zip(given, default_specs(LINEAR), strict=True):
         for train, test in parts:
             rows = FoldRows(features[train], labels[train], int(labels.max()) + 1)
-            fitted = fit_one(trainer(spec), rows, 0)
-            line[test] = fitted.head.logits(features[test]).argmax(axis=1)
+            head = fit_one(trainer(spec), rows, 0).head
+            line[test] = head.logits(features[test]).argmax(axis=1)
     return given
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import UsageError
 from pipeline.export import HeadError, HeadFile, HeadWeights, load_head, save_head
 from pipeline.heads import FittedHead, HeadSpec, softmax
 from pipeline.heads.fitted import CosineHead, LinearHead, MlpHead, NeighboursHead
+from pipeline.heads.kernel import KernelHead, VotesHead
 
 RNG = np.random.default_rng(0)
 RECIPE = FeatureRecipe(
@@ -52,6 +53,18 @@ HEADS: list[FittedHead] = [
     mlp(6, 5, 4, 3),
     CosineHead(normal(3, 6)),
     NeighboursHead(normal(9, 6), RNG.integers(0, 3, 9).astype(np.int32), 2, 3),
+    VotesHead(normal(6, 3), normal(3), np.arange(3, dtype=np.int32), 3),
+    KernelHead(
+        pool=normal(9, 6),
+        support=np.array([0, 3, 8]),
+        coefficients=normal(3, 3),
+        intercept=normal(3),
+        mean=normal(6),
+        inverse=normal(6),
+        gamma=np.float32(0.1),
+        seen=np.arange(3, dtype=np.int32),
+        n_classes=3,
+    ),
 ]
 
 

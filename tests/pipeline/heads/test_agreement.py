@@ -61,7 +61,7 @@ def svm(C: float, weight: str | None = None) -> Peer:
 
 def svc(kernel: str, C: float, gamma: Any = "scale", weight: str | None = None) -> Peer:
     settings = {"kernel": kernel, "C": C, "gamma": gamma, "class_weight": weight}
-    return Peer("svc", settings, SVC(break_ties=True, **settings), 1e-4)
+    return Peer("svc", settings, SVC(break_ties=True, **settings), 1e-3)
 
 
 def lda(shrinkage: Any) -> Peer:
