@@ -57,3 +57,34 @@ def folds(labels: Labels, groups: Labels | None, k: int, seed: int) -> list[Fold
         grouped = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
         split = grouped.split(labels, labels, groups)
     return [(np.sort(train), np.sort(test)) for train, test in split]
+
+
+def repeated_folds(
+    labels: Labels, groups: Labels | None, k: int, repeats: int, seed: int
+) -> list[list[Fold]]:
+    """Divide rows into folds several times, each time shuffled anew.
+
+    Parameters
+    ----------
+    labels, groups, k
+        As for :func:`folds`.
+    repeats
+        How often, at least once.
+    seed
+        Of the shuffling. The first repeat is ``folds(labels, groups, k, seed)``, so that more
+        repeats add to what was fitted before.
+
+    Returns
+    -------
+    list of list of (train, test)
+        Every row is in exactly one test part of each repeat.
+
+    Raises
+    ------
+    UsageError
+        Where there is no repeat, and as :func:`folds` does.
+    """
+    if repeats < 1:
+        raise UsageError(f"{repeats} repeats of the folds: at least 1 is needed")
+    others = np.random.default_rng(seed).integers(2**31, size=repeats - 1).tolist()
+    return [folds(labels, groups, k, own) for own in (seed, *others)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax
 
 Weights: TypeAlias = NDArray[np.float64]
-Scorer: TypeAlias = Callable[[Weights], float | None]
+Values: TypeAlias = NDArray[np.float64]
+Scorer: TypeAlias = Callable[[Weights], Values]
 
 EPSILON = 1e-15
 """Smallest probability that log loss takes, so that one sure mistake is not infinite."""
@@ -25,8 +26,11 @@ class Metric:
     Attributes
     ----------
     scorer
-        Does once what a set of rows needs, and returns the score as a function of how often each
-        row counts: a resample of the rows costs no more than sums.
+        Does once what a set of ``n`` rows needs, and returns the score as a function of how often
+        each row counts: ``(n, b)`` weights, one column a resample, to ``(b,)`` scores, NaN where
+        the score is not defined. A resample of the rows costs no more than sums.
+    rows
+        For a score that is a mean over rows: what each row adds, ``(n,)``. None for others.
     greater_is_better
         False for a loss.
     needs_probabilities
@@ -37,6 +41,7 @@ class Metric:
 
     name: str
     scorer: Callable[[Labels, Floats], Scorer]
+    rows: Callable[[Labels, Floats], Values] | None = None
     greater_is_better: bool = True
     needs_probabilities: bool = False
     by_class: bool = False
@@ -62,39 +67,62 @@ def score(metric: str, labels: Labels, logits: Floats, temperature: float = 1.0)
         None where the score is not defined for these rows (ROC AUC where one class alone occurs).
     """
     scorer = METRICS[metric].scorer(labels, log_softmax(logits / temperature))
-    return scorer(np.ones(len(labels)))
+    value = float(scorer(np.ones((len(labels), 1)))[0])
+    return None if np.isnan(value) else value
 
 
-def _accuracy(labels: Labels, logp: Floats) -> Scorer:
-    hits = (logp.argmax(axis=1) == labels).astype(np.float64)
-    return lambda weights: float(weights @ hits / weights.sum())
+def ratio(above: Values, below: Values) -> Values:
+    """Divide; NaN where the divisor is not positive."""
+    quotient = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=quotient, where=below > 0)
+    return quotient
+
+
+def mean_defined(values: Values) -> Values:
+    """Mean along the first axis over what is not NaN; NaN where all are."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0))
+
+
+def mean_of_rows(values: Values, weights: Weights) -> Values:
+    """Mean of ``(..., n)`` values under ``(n, b)`` weights, ``(..., b)``; NaN without weight."""
+    return ratio(np.asarray(values @ weights), weights.sum(axis=0))
+
+
+def _mean_over_rows(rows: Callable[[Labels, Floats], Values]) -> Callable[..., Scorer]:
+    def scorer(labels: Labels, logp: Floats) -> Scorer:
+        values = rows(labels, logp)
+        return lambda weights: mean_of_rows(values, weights)
+
+    return scorer
+
+
+def _hits(labels: Labels, logp: Floats) -> Values:
+    return np.asarray(logp.argmax(axis=1) == labels, dtype=np.float64)
 
 
 def _balanced_accuracy(labels: Labels, logp: Floats) -> Scorer:
     """Mean recall over the classes that occur among the labels."""
-    hits, size = logp.argmax(axis=1) == labels, logp.shape[1]
-
-    def mean_recall(weights: Weights) -> float:
-        total = np.bincount(labels, weights, size)
-        found = np.bincount(labels, weights * hits, size)
-        occurs = total > 0
-        return float(np.mean(found[occurs] / total[occurs]))
-
-    return mean_recall
+    size = logp.shape[1]
+    rows, found = _sums(labels, size), _sums(labels, size, _hits(labels, logp))
+    return lambda weights: mean_defined(ratio(found @ weights, rows @ weights))
 
 
 def _macro_f1(labels: Labels, logp: Floats) -> Scorer:
     """Mean F1 over the classes that occur among labels or predictions; F1 is 0 without a hit."""
-    predicted, size = logp.argmax(axis=1), logp.shape[1]
-    hits = predicted == labels
+    size = logp.shape[1]
+    rows = _sums(labels, size) + _sums(logp.argmax(axis=1), size)
+    found = _sums(labels, size, 2 * _hits(labels, logp))
+    return lambda weights: mean_defined(ratio(found @ weights, rows @ weights))
 
-    def mean_f1(weights: Weights) -> float:
-        total = np.bincount(labels, weights, size) + np.bincount(predicted, weights, size)
-        found = np.bincount(labels, weights * hits, size)
-        occurs = total > 0
-        return float(np.mean(2 * found[occurs] / total[occurs]))
 
-    return mean_f1
+def _sums(classes: Labels, size: int, values: Values | None = None) -> Any:
+    """Sparse ``(size, n)`` matrix whose product with weights sums the rows of each class."""
+    from scipy.sparse import csc_array
+
+    n = len(classes)
+    values = np.ones(n) if values is None else values
+    return csc_array((values, classes, np.arange(n + 1)), shape=(size, n))
 
 
 def _roc_auc(labels: Labels, logp: Floats) -> Scorer:
@@ -106,11 +134,7 @@ def _roc_auc(labels: Labels, logp: Floats) -> Scorer:
     columns = [1] if logp.shape[1] == 2 else range(logp.shape[1])
     areas = [_area(labels == column, odds[:, column]) for column in columns]
 
-    def mean_area(weights: Weights) -> float | None:
-        defined = [value for area in areas if (value := area(weights)) is not None]
-        return float(np.mean(defined)) if defined else None
-
-    return mean_area
+    return lambda weights: mean_defined(np.stack([area(weights) for area in areas]))
 
 
 def _log_odds(logp: Floats) -> Floats:
@@ -133,11 +157,15 @@ def _area(positive: NDArray[np.bool_], scores: Floats) -> Scorer:
     below = below[np.argsort(scores[below], kind="stable")]
     first = np.searchsorted(scores[below], scores[above], "left")
     last = np.searchsorted(scores[below], scores[above], "right")
+    untied = np.array_equal(first, last)
 
-    def area(weights: Weights) -> float | None:
-        own, passed = weights[above], np.concatenate(([0.0], np.cumsum(weights[below])))
-        pairs = own.sum() * passed[-1]
-        return float(own @ (passed[first] + passed[last]) / (2 * pairs)) if pairs else None
+    def area(weights: Weights) -> Values:
+        own = weights[above]
+        passed = np.zeros((len(below) + 1, weights.shape[1]))
+        np.cumsum(weights[below], axis=0, out=passed[1:])
+        won = np.einsum("ib,ib->b", own, passed[first])
+        equal = 0.0 if untied else np.einsum("ib,ib->b", own, passed[last]) - won
+        return ratio(won + equal / 2, own.sum(axis=0) * passed[-1])
 
     return area
 
@@ -147,12 +175,7 @@ def log_loss(labels: Labels, logp: Floats) -> float:
     return float(_losses(labels, logp).mean())
 
 
-def _log_loss(labels: Labels, logp: Floats) -> Scorer:
-    losses = _losses(labels, logp)
-    return lambda weights: float(weights @ losses / weights.sum())
-
-
-def _losses(labels: Labels, logp: Floats) -> NDArray[np.float64]:
+def _losses(labels: Labels, logp: Floats) -> Values:
     picked = logp[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.maximum(picked, np.log(EPSILON)))
 
@@ -160,11 +183,17 @@ def _losses(labels: Labels, logp: Floats) -> NDArray[np.float64]:
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("accuracy", _accuracy),
+        Metric("accuracy", _mean_over_rows(_hits), _hits),
         Metric("balanced_accuracy", _balanced_accuracy),
         Metric("macro_f1", _macro_f1),
         Metric("roc_auc", _roc_auc, needs_probabilities=True, by_class=True),
-        Metric("log_loss", _log_loss, greater_is_better=False, needs_probabilities=True),
+        Metric(
+            "log_loss",
+            _mean_over_rows(_losses),
+            _losses,
+            greater_is_better=False,
+            needs_probabilities=True,
+        ),
     )
 }
 """What ``--metric`` takes."""

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.metrics import METRICS
+from pipeline.evaluate.metrics import METRICS, mean_defined
+from pipeline.evaluate.resamples import drawn_rows, resamples_for
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax
 
 LEVEL = 0.05
-RESAMPLES = 1000
-FEWEST_RESAMPLES = 200
-WORK = 10**9
-"""Rows times classes times resamples above which ROC AUC is resampled less often: some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,67 +56,22 @@ def tied(metric: str, parts: Sequence[Part], seed: int) -> list[bool]:
     list of bool
         One for each of the other heads.
     """
-    count = _resamples(metric, sum(part.best.size for part in parts))
+    count = resamples_for(metric, sum(part.best.size for part in parts))
     by_part = [_differences(metric, part, count, seed + i) for i, part in enumerate(parts)]
-    return [_holds_zero(_mean_over_parts(of_head)) for of_head in zip(*by_part, strict=True)]
+    return [_holds_zero(mean_defined(np.stack(head))) for head in zip(*by_part, strict=True)]
 
 
 def _differences(metric: str, part: Part, count: int, seed: int) -> list[NDArray[np.float64]]:
     """Resampled differences of the best head to each of the others, (count,) each."""
-    group_of_row = None
-    if part.groups is not None:
-        group_of_row = np.unique(part.groups, return_inverse=True)[1]
-    groups = len(part.labels) if group_of_row is None else int(group_of_row.max()) + 1
-    drawn = _drawn(count, groups, seed)
-    first = _resampled(metric, part.labels, part.best, drawn, group_of_row)
-    return [
-        first - _resampled(metric, part.labels, other, drawn, group_of_row) for other in part.others
-    ]
-
-
-def _mean_over_parts(differences: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Mean over the parts in which a resample has a score; NaN where none has."""
-    stacked = np.stack(differences)
-    defined = ~np.isnan(stacked)
-    counts = defined.sum(axis=0)
-    means = np.full(stacked.shape[1], np.nan)
-    np.divide(np.where(defined, stacked, 0.0).sum(axis=0), counts, out=means, where=counts > 0)
-    return means
-
-
-def _resamples(metric: str, cells: int) -> int:
-    if not METRICS[metric].by_class:
-        return RESAMPLES
-    return max(FEWEST_RESAMPLES, min(RESAMPLES, WORK // cells))
-
-
-def _drawn(resamples: int, n: int, seed: int) -> NDArray[np.uint8]:
-    """How often each of ``n`` groups is in each resample, (resamples, n).
-
-    A byte holds it: of n draws from n, a group gets one on average, and never hundreds.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, n), dtype=np.uint8)
-    for counts in drawn:
-        counts[:] = np.bincount(rng.integers(n, size=n), minlength=n)
-    return drawn
-
-
-def _resampled(
-    metric: str,
-    labels: Labels,
-    logits: Floats,
-    drawn: NDArray[np.uint8],
-    group_of_row: NDArray[np.int64] | None,
-) -> NDArray[np.float64]:
-    """Score of each resample, NaN where it is not defined."""
-    scorer = METRICS[metric].scorer(labels, log_softmax(logits))
-    scores = np.full(len(drawn), np.nan)
-    for i, counts in enumerate(drawn):
-        of_rows = counts if group_of_row is None else counts[group_of_row]
-        value = scorer(of_rows.astype(np.float64))
-        scores[i] = np.nan if value is None else value
-    return scores
+    best, *others = (
+        METRICS[metric].scorer(part.labels, log_softmax(logits))
+        for logits in (part.best, *part.others)
+    )
+    blocks = []
+    for drawn in drawn_rows(count, len(part.labels), part.groups, seed):
+        first = best(drawn)
+        blocks.append([first - other(drawn) for other in others])
+    return [np.concatenate(of_head) for of_head in zip(*blocks, strict=True)]
 
 
 def _holds_zero(differences: NDArray[np.float64]) -> bool:

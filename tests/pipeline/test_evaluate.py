@@ -18,8 +18,8 @@ from pipeline.evaluate import (
     tied,
 )
 from pipeline.evaluate.metrics import _log_odds
+from pipeline.evaluate.resamples import resamples_for
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax
-from pipeline.evaluate.ties import _resamples
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 300)
@@ -177,9 +177,9 @@ def test_ties_on_rows_are_those_of_rows_drawn_one_by_one(metric: str) -> None:
 
 
 def test_the_area_is_resampled_less_often_where_it_would_take_minutes() -> None:
-    assert _resamples("roc_auc", 10_000 * 10) == 1000
-    assert _resamples("roc_auc", 50_000 * 1000) == 200
-    assert _resamples("accuracy", 50_000 * 1000) == 1000
+    assert resamples_for("roc_auc", 10_000 * 10) == 1000
+    assert resamples_for("roc_auc", 50_000 * 1000) == 200
+    assert resamples_for("accuracy", 50_000 * 1000) == 1000
 
 
 def test_ties_on_rows_follow_a_paired_bootstrap() -> None:

@@ -1,0 +1,104 @@
+"""Predictions of many heads for rows that they had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluate.folds import Fold
+from pipeline.evaluate.metrics import METRICS, Metric, Values, Weights, mean_defined, mean_of_rows
+from pipeline.evaluate.softmax import Floats, Labels, log_softmax
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Rows that all heads were scored on, none of which they had seen.
+
+    Attributes
+    ----------
+    labels
+        ``(n,)`` integers.
+    logits
+        One array a head, ``(n, c)``, or ``(repeats, n, c)`` where the rows were divided into folds
+        several times. A head's score is the mean over repeats of its score on all rows.
+    groups
+        ``(n,)`` integers, rows that no fold divides; None where every row is its own. A group
+        counts as often in one repeat as in another, since it is the same images.
+    """
+
+    labels: Labels
+    logits: Sequence[Floats]
+    groups: Labels | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if not self.logits:
+            raise ValueError("there are no predictions of any head")
+        if any(logits.shape[-2] != n for logits in self.logits):
+            raise ValueError(f"a head has not one row of logits for each of {n} labels")
+
+    @property
+    def units(self) -> int:
+        """Number of groups, of rows where there are none."""
+        return len(self.labels) if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def cells(self) -> int:
+        """Number of logits: heads times repeats times rows times classes."""
+        return sum(logits.size for logits in self.logits)
+
+
+def in_rows(plan: Sequence[Sequence[Fold]], parts: Sequence[Sequence[Floats]], n: int) -> Floats:
+    """Put one head's logits of the test parts back into the order of the rows.
+
+    Parameters
+    ----------
+    plan
+        Repeats, each a list of folds: ``repeated_folds``, or ``[folds]``. Every row must be in one
+        test part of each repeat.
+    parts
+        Logits of the test parts, ``(len(test), c)`` each, in the same order.
+    n
+        Rows.
+
+    Returns
+    -------
+    ndarray
+        ``(repeats, n, c)``, of the parts' dtype.
+    """
+    first = parts[0][0]
+    rows = np.empty((len(plan), n, first.shape[1]), dtype=first.dtype)
+    for own, folds, logits in zip(rows, plan, parts, strict=True):
+        for (_, test), part in zip(folds, logits, strict=True):
+            own[test] = part
+    return rows
+
+
+def scorer_of_all(metric: str, oof: OutOfFold) -> Callable[[Weights], Values]:
+    """Prepare a score for all heads: from ``(n, b)`` weights to ``(heads, b)``, NaN if undefined.
+
+    A score that is a mean over rows is one matrix product for all heads together.
+    """
+    rule = METRICS[metric]
+    if rule.rows is not None:
+        values = np.stack([_row_means(rule, oof.labels, logits) for logits in oof.logits])
+        return lambda weights: mean_of_rows(values, weights)
+    scorers = [
+        [rule.scorer(oof.labels, log_softmax(one)) for one in _repeats(logits)]
+        for logits in oof.logits
+    ]
+    return lambda weights: np.stack(
+        [mean_defined(np.stack([of_repeat(weights) for of_repeat in head])) for head in scorers]
+    )
+
+
+def _row_means(rule: Metric, labels: Labels, logits: Floats) -> Values:
+    assert rule.rows is not None
+    each = [rule.rows(labels, log_softmax(one)) for one in _repeats(logits)]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def _repeats(logits: Floats) -> Floats:
+    return logits.reshape(-1, *logits.shape[-2:])
