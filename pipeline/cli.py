@@ -95,12 +95,13 @@ def features(as_json: bool, **flags: Any) -> None:
 
 
 @command.command()
-@click.argument("data")
+@click.argument("data", required=False)
 @options.heads_options
 def heads(as_json: bool, **flags: Any) -> None:
     """Stage two: make the features that are missing, train many heads on them, keep the best.
 
-    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits.
+    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits; it may be
+    left out where the file of --config names it.
     """
     from pipeline.report.progress import ProgressReport
     from pipeline.report.stage_two import heads_json, heads_text, write_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -134,7 +134,8 @@ class _Walk:
 
 def _names(key: str) -> list[str]:
     """Split a key as written into its names; quotes and escapes are tomllib's business."""
-    inner, names = tomllib.loads(f"{key} = 0"), []
+    inner: Any = tomllib.loads(f"{key} = 0")
+    names = []
     while isinstance(inner, dict):
         name, inner = next(iter(inner.items()))
         names.append(name)
