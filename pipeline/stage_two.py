@@ -137,9 +137,8 @@ def _specs(config: HeadsConfig, observe: Observer) -> tuple[HeadSpec, ...]:
     usual = (None, config.features.backbone.pooling)
     alike = [e for e in named if e.pooling in usual and not e.only_first_fold]
     if not alike:
-        raise UsageError(
-            f"the sweep file has no head {' or '.join(config.heads) or 'for all folds'}"
-        )
+        which = " or ".join(config.heads) or "on the features and folds that all share"
+        raise UsageError(f"the sweep file has no head {which}")
     if other := len(named) - len(alike):
         heads = plural(other, "head")
         observe(Notice(f"left out {heads} on a pooling of their own or on the first fold alone"))

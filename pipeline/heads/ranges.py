@@ -46,8 +46,9 @@ def check_setting(head: str, name: str, value: object) -> None:
 # True is an int to Python, and to nobody else: hence the looks at the type.
 def _number(expected: str, within: Callable[[float], bool]) -> Range:
     def holds(value: object) -> bool:
-        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return plain and math.isfinite(value) and within(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return math.isfinite(value) and within(value)
 
     return Range(f"a number {expected}", holds, number=True)
 
