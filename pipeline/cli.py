@@ -116,6 +116,18 @@ def heads(as_json: bool, **flags: Any) -> None:
     _leave_if(config.features.strict, len(trained.features.rejects))
 
 
+@command.command()
+@click.argument("place", metavar="[FOLDER|FILE]", type=options.PATH, default=".")
+@options.as_json
+def init(place: Path, as_json: bool) -> None:
+    """Write the default sweep as a commented heads.toml, to be changed and given to heads."""
+    from pipeline.report.starter import starter_json, starter_text
+    from pipeline.starter import write_starter
+
+    path = write_starter(place)
+    _print(json.dumps(starter_json(path)) if as_json else starter_text(path))
+
+
 @command.command("export-h5")
 @click.argument("data")
 @click.argument("file", type=options.PATH)

@@ -16,6 +16,7 @@ LAYERS = [
         "stage_one",
         "stage_two",
         "predict",
+        "starter",
         "extractor",
         "stores",
         "recompute",
