@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +14,7 @@ from pipeline.config import HeadEntry
 from pipeline.errors import UsageError
 from pipeline.heads import HEADS, HeadSpec, trainer
 from pipeline.heads.ranges import RANGES, check_setting
-from pipeline.heads.registry import settings_of
+from pipeline.heads.registry import REQUIRED, settings_of
 from pipeline.text import nearest
 from pipeline.tomlfile import TomlFile
 
@@ -50,6 +51,7 @@ CHOICES: dict[str, tuple[type, ...]] = {
 """Keys beside the heads, each the flag of that name; what it can be, the flag knows."""
 
 _OWN: dict[str, tuple[type, ...]] = {"head": _TEXT, "pooling": _TEXT, "only_first_fold": _YES_OR_NO}
+_LAYERS = re.compile(r"\d{1,9}(\+\d{1,9})*", re.ASCII)
 _POOLINGS = ("avg", "max", "avgmax", "flatten")
 _WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -141,11 +143,14 @@ def _of_table(toml: TomlFile, number: int, table: Mapping[str, Any]) -> Iterator
         if name not in _OWN
     }
     with toml.at("heads", number):
+        needed = (name for name, value in settings_of(head).items() if value is REQUIRED)
+        if missing := [name for name in needed if name not in axes]:
+            raise UsageError(f"the head {head} needs {' and '.join(missing)}")
         if (count := math.prod(map(len, axes.values()))) > MOST_HEADS:
             raise UsageError(f"these are {count} combinations; a sweep takes {MOST_HEADS}")
         for point in product(*axes.values()):
             settings = dict(zip(axes, point, strict=True))
-            trainer(HeadSpec(head, settings))  # it knows what is lacking, and what goes together
+            trainer(HeadSpec(head, settings))  # it knows what goes together
             yield HeadEntry(
                 head, settings, table.get("pooling"), table.get("only_first_fold", False)
             )
@@ -204,7 +209,7 @@ def _value(head: str, name: str, given: object) -> object:
 
 def _layers(given: object) -> object:
     """Make a tuple of ``"512+256"`` or of a list in a list; a bare number could mean either."""
-    if isinstance(given, str) and all(part.isdecimal() for part in given.split("+")):
+    if isinstance(given, str) and _LAYERS.fullmatch(given):
         return tuple(map(int, given.split("+")))
     if type(given) is int:
         raise UsageError(

@@ -54,6 +54,8 @@ class TomlFile:
             return cls(shown, tomllib.loads(text), key_lines(text))
         except tomllib.TOMLDecodeError as error:
             raise UsageError(_where(shown, text, str(error))) from error
+        except ValueError as error:
+            raise UsageError(f"{shown} cannot be read: {error}") from error
         except RecursionError as error:
             raise UsageError(f"{shown} nests its values too deeply") from error
 
