@@ -95,12 +95,13 @@ def features(as_json: bool, **flags: Any) -> None:
 
 
 @command.command()
-@click.argument("data")
+@click.argument("data", required=False)
 @options.heads_options
 def heads(as_json: bool, **flags: Any) -> None:
     """Stage two: make the features that are missing, train many heads on them, keep the best.
 
-    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits.
+    DATA is a folder with one folder a class, a CSV or Parquet file, or the word digits; it may be
+    left out where the file of --config names it.
     """
     from pipeline.report.progress import ProgressReport
     from pipeline.report.stage_two import heads_json, heads_text, write_run
@@ -113,6 +114,18 @@ def heads(as_json: bool, **flags: Any) -> None:
     save_best(trained)
     _print(json.dumps(heads_json(trained)) if as_json else heads_text(trained, sys.argv[0]))
     _leave_if(config.features.strict, len(trained.features.rejects))
+
+
+@command.command()
+@click.argument("place", metavar="[FOLDER|FILE]", type=options.PATH, default=".")
+@options.as_json
+def init(place: Path, as_json: bool) -> None:
+    """Write the default sweep as a commented heads.toml, to be changed and given to heads."""
+    from pipeline.report.starter import starter_json, starter_text
+    from pipeline.starter import write_starter
+
+    path = write_starter(place)
+    _print(json.dumps(starter_json(path)) if as_json else starter_text(path))
 
 
 @command.command("export-h5")

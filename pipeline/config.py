@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pipeline.workshard import WorkShard
 
@@ -85,6 +85,29 @@ class FeaturesConfig:
     shard: WorkShard | None = None
 
 
+@dataclass(frozen=True)
+class HeadEntry:
+    """One head of a sweep file, at one setting, with what is its own among the sweep's choices.
+
+    Attributes
+    ----------
+    head, settings
+        As in :class:`pipeline.heads.HeadSpec`.
+    pooling
+        Of the features that it is trained on; None for those of all others. Folds and holdout are
+        the same for all: images are divided, not features.
+    only_first_fold
+        Whether it is fitted and scored on the first fold alone, for a head that costs hours. It
+        then has no deviation, is compared with others on that fold, and is never the best: no
+        head is chosen by one fold.
+    """
+
+    head: str
+    settings: Mapping[str, Any]
+    pooling: str | None = None
+    only_first_fold: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
     """Stage two: how heads are compared.
@@ -99,15 +122,31 @@ class HeadsConfig:
         Number of stratified folds; not used where the data set has a ``val`` split.
     holdout
         Whether 20 % are set aside for one last look where the data set has no ``test`` split.
+    groups
+        Whether duplicates, near-duplicates and the data set's own groups are kept on one side of
+        every fold and of the holdout. Else only equal files are, and scores flatter.
+    repeats
+        How often the folds are drawn.
+    nested
+        Whether the choice of the best head is scored by cross-validation around it.
+    budget
+        Seconds after which no further fit begins; None for no limit.
     heads
         Names of the heads to train; empty for all.
+    entries
+        The heads of a sweep file; empty for the default sweep.
     """
 
     features: FeaturesConfig = FeaturesConfig()
     metric: Metric = "accuracy"
     folds: int = 5
     holdout: bool = True
+    groups: bool = True
+    repeats: int = 1
+    nested: bool = False
+    budget: float | None = None
     heads: tuple[str, ...] = ()
+    entries: tuple[HeadEntry, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

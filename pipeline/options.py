@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
+from pipeline.errors import UsageError
+from pipeline.text import nearest, seconds_of
 from pipeline.workshard import WorkShard
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -157,7 +159,53 @@ verify_options = _all(
     as_json,
 )
 
+
+def _span(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is no time: 90s, 10m, 1h30m, or a number of seconds"
+        ) from error
+
+
+def _config(context: click.Context, _: click.Parameter, name: str | None) -> Any:
+    """Read the sweep file, whose choices become the defaults of the flags: so flags beat it."""
+    if name is None:
+        return None
+    from pipeline.sweepfile import read_sweepfile
+
+    file = read_sweepfile(name)
+    flags = {flag.name: flag for flag in context.command.params}
+    defaults = {}
+    for key, value in file.choices.items():
+        with file.toml.at(key):
+            defaults[key] = value if isinstance(value, bool) else str(value)
+            _check_flag(context, flags[key], defaults[key])
+    context.default_map = defaults
+    return file
+
+
+def _check_flag(context: click.Context, flag: click.Parameter, value: object) -> None:
+    """Refuse what the flag would refuse, before it does without knowing the line."""
+    try:
+        flag.type_cast_value(context, value)
+    except click.BadParameter as error:
+        hint = ""
+        if isinstance(flag.type, click.Choice):
+            hint = nearest(str(value), list(flag.type.choices))
+        raise UsageError(f"{flag.name}: {error.message.rstrip('.')}{hint}") from error
+
+
 heads_options = _all(
+    _option(
+        "--config",
+        "A sweep file, such as headstart init writes, or the name of one that comes with the"
+        " package: question. Flags beat it.",
+        metavar="FILE|NAME",
+        callback=_config,
+        is_eager=True,
+    ),
     features_options,
     _option(
         "--metric",
@@ -178,12 +226,27 @@ heads_options = _all(
             tuple(name.strip() for name in names.split(",")) if names else ()
         ),
     ),
-    click.option(
-        "--no-holdout",
-        "holdout",
-        flag_value=False,
+    _option(
+        "--holdout/--no-holdout",
+        "Set images aside for one last look at the best head.",
         default=True,
-        help="Set no images aside for one last look at the best head.",
+    ),
+    _option(
+        "--groups/--no-groups",
+        "Keep groups and duplicates on one side of every fold; without, scores flatter.",
+        default=True,
+    ),
+    _option("--repeats", "Draw the folds so often.", type=click.IntRange(1, 100), default=1),
+    _option(
+        "--nested/--no-nested",
+        "Score the choice of the best head by cross-validation around it.",
+        default=False,
+    ),
+    _option(
+        "--budget",
+        "Begin no further fit after this long: 90s, 10m, 2h, or seconds.",
+        type=_span,
+        metavar="TIME",
     ),
 )
 
@@ -213,11 +276,21 @@ def _backbones(flags: dict[str, Any]) -> list[BackboneConfig]:
 
 
 def heads_config(flags: dict[str, Any]) -> HeadsConfig:
-    """Make the configuration of stage two from its flags."""
+    """Make the configuration of stage two from its flags and its sweep file.
+
+    Raises
+    ------
+    UsageError
+        Neither of them names the data.
+    """
+    if flags["data"] is None:
+        raise UsageError(
+            "no data: name them, as in headstart heads photos, or in the file of --config, "
+            'as in data = "photos"'
+        )
+    own = ("metric", "folds", "holdout", "groups", "repeats", "nested", "budget", "heads")
     return HeadsConfig(
         features=features_config(flags),
-        metric=flags["metric"],
-        folds=flags["folds"],
-        holdout=flags["holdout"],
-        heads=flags["heads"],
+        entries=flags["config"].entries if flags["config"] else (),
+        **{name: flags[name] for name in own},
     )

@@ -14,13 +14,14 @@ from pipeline.assemble import provenance
 from pipeline.config import HeadsConfig
 from pipeline.dataset import require_labels
 from pipeline.errors import UsageError
-from pipeline.events import Observer
+from pipeline.events import Notice, Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
-from pipeline.heads import default_specs
+from pipeline.heads import HeadSpec, default_specs
 from pipeline.roles import Roles, assign_roles
 from pipeline.stage_one import Features, find_dataset, make_features, require_one
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
 from pipeline.sweep.kept import KeptFits, Rows
+from pipeline.text import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     """
     require_one(config.features, "heads")
     seed = config.features.backbone.seed
-    specs = default_specs(config.heads)
+    specs = _specs(config, observe)
     found = find_dataset(config.features)
     require_labels(found, config.folds)
     features = make_features(config.features, found, observe)
@@ -100,7 +101,15 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         roles=roles.role[used],
         rows_named=Rows(features.assembly.recipe.digest, features.keys[used]),
     )
-    sweeping = SweepConfig(metric=config.metric, folds=config.folds, seed=seed, specs=specs)
+    sweeping = SweepConfig(
+        metric=config.metric,
+        folds=config.folds,
+        seed=seed,
+        specs=specs,
+        repeats=config.repeats,
+        nested=config.nested,
+        budget=config.budget,
+    )
     with KeptFits(config.features.out / "heads" / "fits.sqlite") as memory:
         result = sweep(rows, sweeping, observe, memory)
     folder, created = _new_folder(config.features.out / "heads")
@@ -115,6 +124,26 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         environment=provenance()
         | {"scikit-learn": version("scikit-learn"), "engine": features.assembly.choice.engine},
     )
+
+
+def _specs(config: HeadsConfig, observe: Observer) -> tuple[HeadSpec, ...]:
+    """List the heads to compare: the default ones, or those of the sweep file; by name, if named.
+
+    Heads on features or folds of their own are told of, and left out.
+    """
+    default = default_specs(config.heads)
+    if not config.entries:
+        return default
+    named = [e for e in config.entries if not config.heads or e.head in config.heads]
+    usual = (None, config.features.backbone.pooling)
+    alike = [e for e in named if e.pooling in usual and not e.only_first_fold]
+    if not alike:
+        which = " or ".join(config.heads) or "on the features and folds that all share"
+        raise UsageError(f"the sweep file has no head {which}")
+    if other := len(named) - len(alike):
+        heads = plural(other, "head")
+        observe(Notice(f"left out {heads} on a pooling of their own or on the first fold alone"))
+    return tuple(HeadSpec(entry.head, entry.settings) for entry in alike)
 
 
 def save_best(heads: Heads) -> None:

@@ -16,6 +16,7 @@ LAYERS = [
         "stage_one",
         "stage_two",
         "predict",
+        "starter",
         "extractor",
         "stores",
         "recompute",
@@ -24,12 +25,12 @@ LAYERS = [
         "tfdata",
     },
     {"extract", "networks", "sweep", "export", "roles"},
-    {"assemble", "keyed", "sink", "worklock"},
+    {"assemble", "keyed", "sink", "sweepfile", "worklock"},
     {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
-    {"config", "memory"},
-    {"workshard"},
+    {"config", "memory", "tomlfile"},
+    {"workshard", "tomllines"},
     {"errors", "events", "text"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -17,6 +16,7 @@ from pipeline.heads.neighbours import NeighboursTrainer
 from pipeline.heads.ridge import RidgeTrainer
 from pipeline.heads.svc import SvcTrainer
 from pipeline.heads.svm import SvmTrainer
+from pipeline.text import nearest
 
 HEADS: dict[str, Callable[..., Trainer]] = {
     "logistic": LogisticTrainer,
@@ -33,6 +33,9 @@ HEADS: dict[str, Callable[..., Trainer]] = {
 ALONE = frozenset({"mlp"})
 """Heads whose training fills the cores by itself: of these one fold is fitted at a time."""
 
+REQUIRED = inspect.Parameter.empty
+"""In place of the default of a setting that has to be given."""
+
 _INNER = {"probabilistic", "until"}
 
 
@@ -46,11 +49,12 @@ def trainer(spec: HeadSpec) -> Trainer:
         where a setting without a default is missing, or one is impossible, not finite or no JSON
         value.
     """
-    _check_known(spec.head)
-    known = [name for name in inspect.signature(HEADS[spec.head]).parameters if name not in _INNER]
+    known = settings_of(spec.head)
     for name in spec.settings:
         if name not in known:
-            raise UsageError(f"the head {spec.head} has no setting {name!r}{_near(name, known)}")
+            raise UsageError(
+                f"the head {spec.head} has no setting {name!r}{nearest(name, list(known))}"
+            )
     try:
         spec.plain()
     except (TypeError, ValueError) as error:
@@ -63,9 +67,17 @@ def trainer(spec: HeadSpec) -> Trainer:
         raise UsageError(f"the head {spec.name} cannot be: {error}") from error
 
 
-def _near(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
-    return f"; did you mean {' or '.join(close)}?"
+def settings_of(head: str) -> dict[str, Any]:
+    """List the settings of a head with their defaults, `REQUIRED` for one that has none.
+
+    Raises
+    ------
+    UsageError
+        Where no head has that name; near names are suggested.
+    """
+    _check_known(head)
+    parameters = inspect.signature(HEADS[head]).parameters
+    return {name: p.default for name, p in parameters.items() if name not in _INNER}
 
 
 def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
@@ -98,7 +110,7 @@ def default_specs(heads: Sequence[str] = ()) -> tuple[HeadSpec, ...]:
 
 def _check_known(head: str) -> None:
     if head not in HEADS:
-        raise UsageError(f"there is no head {head!r}{_near(head, list(HEADS))}")
+        raise UsageError(f"there is no head {head!r}{nearest(head, list(HEADS))}")
 
 
 def _grid(head: str, **axes: tuple[Any, ...]) -> tuple[HeadSpec, ...]:

@@ -52,13 +52,19 @@ def fit_folds(
     config: SweepConfig,
     memory: Memory,
     observe: Observer,
+    until: float | None = None,
 ) -> FoldFits:
     """Fit every head on every part, unless that was done before or time is up.
 
     A thread takes a fold, whose products keep to that thread: folds need not wait for each other.
     Heads that fill the cores by themselves come after, one fold at a time.
+
+    Parameters
+    ----------
+    until
+        Reading of ``time.monotonic`` after which no further fit is begun; None for no limit.
     """
-    work = _Work(specs, data, parts, config, memory, observe)
+    work = _Work(specs, data, parts, config, memory, observe, until)
     reused = work.recall()
     together = [i for i, spec in enumerate(specs) if spec.head not in ALONE]
     pool = ThreadPoolExecutor(usable_cores())
@@ -103,6 +109,7 @@ class _Work:
     config: SweepConfig
     memory: Memory
     observe: Observer
+    until: float | None
     found: dict[tuple[int, int], Fit] = field(default_factory=dict)
     stopped: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
@@ -201,8 +208,8 @@ class _Work:
 
     @property
     def _late(self) -> bool:
-        until = self.config.until
-        return self.stopped.is_set() or (until is not None and time.monotonic() > until)
+        late = self.until is not None and time.monotonic() > self.until
+        return late or self.stopped.is_set()
 
 
 def _scores_wanted(metric: str) -> tuple[str, ...]:

@@ -77,18 +77,24 @@ class SweepConfig:
         Of folds, starts, orders and dropout.
     specs
         The heads.
+    repeats
+        How often the folds are drawn.
+    nested
+        Whether the choice of the best head is scored by cross-validation around it.
+    budget
+        Seconds after which no further fit begins; None for no limit.
     largest
         Bytes of tensors above which a head is left out, since no head file could hold it.
-    until
-        Reading of ``time.monotonic`` after which no further fit is begun; None for no limit.
     """
 
     metric: str = "accuracy"
     folds: int = 5
     seed: int = 0
     specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
+    repeats: int = 1
+    nested: bool = False
+    budget: float | None = None
     largest: int = MAX_HEAD
-    until: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +79,8 @@ def sweep(
     observe(SweepPlanned(len(specs), len(specs) * len(parts)))
     _notice_lacking(data, parts, observe)
     trials = []
-    done = fit_folds(specs, data, parts, config, memory or Forgetful(), observe)
+    until = None if config.budget is None else time.monotonic() + config.budget
+    done = fit_folds(specs, data, parts, config, memory or Forgetful(), observe, until)
     late = []
     for number, spec in enumerate(specs):
         fits = done.whole(number, len(parts))
