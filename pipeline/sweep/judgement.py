@@ -1,0 +1,133 @@
+"""What the predictions out of folds tell besides the scores: luck, uncertainty, and what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluate import (
+    Calibrated,
+    Corrected,
+    Cost,
+    Floats,
+    Fold,
+    HardRow,
+    Interval,
+    OutOfFold,
+    PerClass,
+    bbc,
+    bootstrap,
+    calibrated,
+    hard_rows,
+    in_rows,
+    intervals,
+    majority_score,
+    per_class,
+    recommended,
+    softmax,
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How far a board can be trusted, and what the best head does wrong.
+
+    Attributes
+    ----------
+    rows
+        ``(n,)`` ascending positions of the rows that were scored.
+    predicted
+        int64 ``(heads, n)``: the label that each head gave to each of them, in the first repeat.
+    probabilities
+        float32 ``(n, c)``: softmax of the best head's logits at its temperature, likewise.
+    intervals
+        Of each head's score, 90 %; None where there is none.
+    corrected
+        What the best of so many heads scores without the luck of having been chosen.
+    recommended
+        The smallest head within one standard error of the best one; its place on the board.
+    majority
+        Score of the classes' frequencies.
+    classes
+        What becomes of each class under the best head.
+    calibration
+        Of the best head, as it is and with temperatures fitted on other rows.
+    hard
+        Rows that most heads get wrong, worst first; their positions are those among all rows.
+    """
+
+    rows: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    intervals: tuple[Interval | None, ...]
+    corrected: Corrected | None
+    recommended: int
+    majority: float | None
+    classes: PerClass
+    calibration: Calibrated
+    hard: tuple[HardRow, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head of the board: what it costs, and its logits of the rows scored, part by part."""
+
+    cost: Cost
+    logits: Sequence[Floats]
+    temperature: float
+
+
+def judge(
+    metric: str,
+    candidates: Sequence[Candidate],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    repeats: Sequence[Sequence[Fold]],
+    n_classes: int,
+    seed: int,
+) -> Judgement:
+    """Judge a board.
+
+    Parameters
+    ----------
+    candidates
+        Best first.
+    labels, groups
+        ``(m,)`` integers of all rows; groups may be None.
+    repeats
+        Pairs of rows trained on and rows scored, as often as the folds were drawn; each repeat
+        scores the same rows, each once.
+    seed
+        Of the resamples.
+    """
+    rows = np.sort(np.concatenate([out for _, out in repeats[0]]))
+    local = [[(fit, np.searchsorted(rows, out)) for fit, out in folds] for folds in repeats]
+    known = labels[rows]
+    logits = [in_rows(local, _by_repeat(c.logits, repeats), len(rows)) for c in candidates]
+    oof = OutOfFold(known, logits, None if groups is None else groups[rows])
+    scored = bootstrap(metric, oof, seed)
+    best = candidates[0]
+    first = list(best.logits[: len(repeats[0])])
+    return Judgement(
+        rows=rows,
+        predicted=np.stack([each[0].argmax(axis=1) for each in logits]),
+        probabilities=softmax(logits[0][0] / best.temperature).astype(np.float32),
+        intervals=tuple(intervals(scored)),
+        corrected=bbc(scored),
+        recommended=recommended(scored, [c.cost for c in candidates]),
+        majority=majority_score(metric, labels, repeats[0], n_classes),
+        classes=per_class(known, logits[0]),
+        calibration=calibrated(first, [labels[out] for _, out in repeats[0]]),
+        hard=tuple(replace(row, row=int(rows[row.row])) for row in hard_rows(oof)),
+    )
+
+
+def _by_repeat(
+    logits: Sequence[Floats], repeats: Sequence[Sequence[Fold]]
+) -> list[Sequence[Floats]]:
+    """Divide a head's logits, part by part, into those of each repeat."""
+    ends = np.cumsum([len(folds) for folds in repeats]).tolist()
+    return [logits[end - len(folds) : end] for end, folds in zip(ends, repeats, strict=True)]
