@@ -16,6 +16,7 @@ from pipeline.evaluate import (
     Fold,
     HardRow,
     Interval,
+    Labels,
     OutOfFold,
     PerClass,
     bbc,
@@ -43,8 +44,9 @@ class Judgement:
         int64 ``(heads, n)``: the label that each head gave to each of them, in the first repeat.
     probabilities
         float32 ``(n, c)``: softmax of the best head's logits at its temperature, likewise.
-    intervals
-        Of each head's score, 90 %; None where there is none.
+    scores, intervals
+        Of each head on all rows together, where the board has means over folds, and its 90 %
+        interval; NaN and None where there is none.
     corrected
         What the best of so many heads scores without the luck of having been chosen.
     recommended
@@ -62,6 +64,7 @@ class Judgement:
     rows: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    scores: tuple[float, ...]
     intervals: tuple[Interval | None, ...]
     corrected: Corrected | None
     recommended: int
@@ -83,8 +86,8 @@ class Candidate:
 def judge(
     metric: str,
     candidates: Sequence[Candidate],
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
+    labels: Labels,
+    groups: Labels | None,
     repeats: Sequence[Sequence[Fold]],
     n_classes: int,
     seed: int,
@@ -115,6 +118,7 @@ def judge(
         rows=rows,
         predicted=np.stack([each[0].argmax(axis=1) for each in logits]),
         probabilities=softmax(logits[0][0] / best.temperature).astype(np.float32),
+        scores=tuple(scored.scores.tolist()),
         intervals=tuple(intervals(scored)),
         corrected=bbc(scored),
         recommended=recommended(scored, [c.cost for c in candidates]),

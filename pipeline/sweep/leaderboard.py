@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluate import Interval, NestedScore
 from pipeline.heads.base import Features, FittedHead, HeadSpec, Labels
 from pipeline.heads.container import MAX_HEAD
 from pipeline.heads.registry import default_specs
+from pipeline.sweep.judgement import Judgement
 from pipeline.sweep.kept import Rows
 
 ROLES = ("train", "val", "test")
@@ -166,6 +168,23 @@ class Holdout:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """Score of a head that was fitted on some of the rows.
+
+    Attributes
+    ----------
+    rows
+        Fitted on, the mean over folds.
+    score, interval
+        Of all rows scored, together, and its 90 % interval; NaN and None where there is none.
+    """
+
+    rows: int
+    score: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """What a sweep leaves.
 
@@ -175,6 +194,12 @@ class SweepResult:
         As configured.
     leaderboard
         Best first; equal scores by fewer parameters, then by name.
+    judgement
+        How far the board can be trusted, and what its best head does wrong.
+    curve
+        The recommended head, fitted on more and more rows.
+    nested
+        Score of the whole procedure, choice included; None where it was not asked for.
     best
         The first entry's head, fitted again on every row that is not for test.
     holdout
@@ -192,6 +217,9 @@ class SweepResult:
     metric: str
     seed: int
     leaderboard: tuple[Entry, ...]
+    judgement: Judgement
+    curve: tuple[CurvePoint, ...]
+    nested: NestedScore | None
     best: FittedHead
     holdout: Holdout | None
     trained_on: int

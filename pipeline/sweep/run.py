@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.evaluate import (
-    METRICS,
-    Fold,
-    Part,
-    cross_fitted,
-    fit_temperature,
-    folds,
-    score,
-    tied,
-)
-from pipeline.events import HeadTrained, Notice, Observer, SweepPlanned, ignore
-from pipeline.heads.base import FittedHead, HeadSpec, Trainer, fit_one
+from pipeline.evaluate import Cost, NestedScore, nested_folds, nested_score, score
+from pipeline.events import Notice, Observer, SweepPlanned, ignore
+from pipeline.heads.base import FittedHead, HeadSpec, fit_one
 from pipeline.heads.registry import trainer
-from pipeline.heads.size import HeadSize
+from pipeline.sweep.board import Trial, compared
+from pipeline.sweep.curve import learning_curve
 from pipeline.sweep.fits import fit_folds, fit_seed, fold_rows
-from pipeline.sweep.kept import Fit, Forgetful, Memory
-from pipeline.sweep.leaderboard import ROLES, Entry, Holdout, SweepConfig, SweepData, SweepResult
+from pipeline.sweep.judgement import Candidate, judge
+from pipeline.sweep.kept import Forgetful, Memory
+from pipeline.sweep.leaderboard import (
+    CurvePoint,
+    Entry,
+    Holdout,
+    SweepConfig,
+    SweepData,
+    SweepResult,
+)
+from pipeline.sweep.plan import notice_lacking, parts_of, that_fit_a_file
 
-_MOST_NAMED = 5
 REFIT = 2**31
 """In place of a fold's number in the seed of the last fit."""
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """An entry before it is compared, and its logits of the rows scored, part by part.
-
-    The fitted heads are not kept: those of neighbours are copies of the features.
-    """
-
-    entry: Entry
-    logits: Sequence[NDArray[np.floating[Any]]]
 
 
 def sweep(
@@ -73,195 +58,83 @@ def sweep(
         folds, a metric that is defined on no fold, an unknown metric, head or setting, and where
         every head had to be left out.
     """
-    config = config or SweepConfig()
-    parts = _parts(data, config)
-    specs = _that_fit_a_file(data, config, observe)
-    observe(SweepPlanned(len(specs), len(specs) * len(parts)))
-    _notice_lacking(data, parts, observe)
-    trials = []
+    config, memory = config or SweepConfig(), memory or Forgetful()
     until = None if config.budget is None else time.monotonic() + config.budget
-    done = fit_folds(specs, data, parts, config, memory or Forgetful(), observe, until)
-    late = []
-    for number, spec in enumerate(specs):
-        fits = done.whole(number, len(parts))
-        if fits is None:
-            late.append(spec)
-            continue
-        trial = _judged(spec, fits, data, parts, config)
-        if trial is None:
-            observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
-        else:
-            trials.append(trial)
-        reached = math.nan if trial is None else trial.entry.score
-        observe(HeadTrained(spec.head, spec.plain(), reached))
-    if late:
-        observe(
-            Notice(f"time was up: left out {_listed(late)}; the same command goes on from here")
-        )
-    if not trials:
-        raise UsageError(
-            "the budget was too short for a single head: give more time with --budget"
-            if late
-            else "no head gave finite numbers on these features"
-        )
-    board = _leaderboard(trials, data, parts, config)
+    repeats = parts_of(data, config)
+    specs = that_fit_a_file(data, config, observe)
+    parts = [part for folds in repeats for part in folds]
+    observe(SweepPlanned(len(specs), len(specs) * len(parts)))
+    notice_lacking(data, parts, observe)
+    done = fit_folds(specs, data, parts, config, memory, observe, until)
+    trials = compared(specs, done, data, repeats, config, observe)
+    board = tuple(trial.entry for trial in trials)
+    judgement = judge(
+        config.metric,
+        [_candidate(trial) for trial in trials],
+        data.labels,
+        data.groups,
+        repeats,
+        len(data.classes),
+        config.seed,
+    )
+    advised = judgement.recommended
+    curve = learning_curve(board[advised].spec, data, repeats[0], config, memory, until)
+    rows = int(np.mean([len(fit) for fit, _ in repeats[0]]))
+    whole = CurvePoint(rows, judgement.scores[advised], judgement.intervals[advised])
     best, holdout = _finish(board[0], data, config)
     return SweepResult(
         metric=config.metric,
         seed=config.seed,
         leaderboard=board,
+        judgement=judgement,
+        curve=(*curve, whole),
+        nested=_nested(specs, data, config, memory, observe, until) if config.nested else None,
         best=best,
         holdout=holdout,
         trained_on=len(data.labels) - len(data.rows("test")),
-        folds=len(parts),
+        folds=len(repeats[0]),
         scheme="val" if len(data.rows("val")) else "folds",
         fits=len(done.of),
         fits_reused=done.reused,
     )
 
 
-def _parts(data: SweepData, config: SweepConfig) -> list[Fold]:
-    """Pairs of rows to train on and rows to score, after all that could be wrong was looked at."""
-    if config.metric not in METRICS:
-        raise UsageError(f"no metric {config.metric!r}; there are {', '.join(METRICS)}")
-    if not config.specs:
-        raise UsageError("there is no head to train")
-    if data.roles is not None and (odd := set(np.unique(data.roles).tolist()) - {*ROLES}):
-        raise UsageError(f"a split is named {min(odd)!r}; it can be {', '.join(ROLES)}")
-    train, val = data.rows("train"), data.rows("val")
-    if len(val):
-        _check_counts(data, train, 1, "to train on")
-        return [(train, val)]
-    _check_counts(data, train, config.folds, f"for {config.folds} folds")
-    inner = folds(data.labels[train], data.groups_at(train), config.folds, config.seed)
-    return [(train[fit], train[out]) for fit, out in inner]
+def _candidate(trial: Trial) -> Candidate:
+    entry = trial.entry
+    cost = Cost(entry.spec.name, entry.parameters, entry.bytes)
+    return Candidate(cost, trial.logits, entry.temperature)
 
 
-def _that_fit_a_file(
-    data: SweepData, config: SweepConfig, observe: Observer
-) -> tuple[HeadSpec, ...]:
-    """Heads that a head file can hold after the last fit; the others are told of, not tried.
+def _nested(
+    specs: Sequence[HeadSpec],
+    data: SweepData,
+    config: SweepConfig,
+    memory: Memory,
+    observe: Observer,
+    until: float | None,
+) -> NestedScore | None:
+    """Choose the head anew inside each fold, by that fold's training rows, and score the choices.
 
-    One that cannot be saved must not win. A wrong setting is told here too, before the first fit.
+    None where time was up, or the rows to score are the user's val rows: then there is no fold.
     """
-    sizes = [_size(trainer(spec), data).bytes for spec in config.specs]
-    large = [i for i, size in enumerate(sizes) if size > config.largest]
-    if large:
-        names = ", ".join(config.specs[i].name for i in large)
-        told = f"{names}: would keep {max(sizes) / 1e9:.1f} GB, and a head file holds at most "
-        told += f"{config.largest / 1e9:.1f} GB"
-        if len(large) == len(config.specs):
-            raise UsageError(f"no head can be saved: {told}")
-        observe(Notice(f"left out {told}"))
-    return tuple(spec for i, spec in enumerate(config.specs) if i not in large)
-
-
-def _check_counts(data: SweepData, rows: NDArray[np.int64], least: int, why: str) -> None:
-    counts = np.bincount(data.labels[rows], minlength=len(data.classes))
-    if len(data.classes) < 2 or (counts > 0).sum() < 2:
-        raise UsageError("there is one class only: heads need at least two to tell apart")
-    if counts.min() < least:
-        name = data.classes[int(counts.argmin())]
-        raise UsageError(
-            f"the class {name!r} has {counts.min()} images {why}; at least {least} are needed"
-        )
-
-
-def _notice_lacking(data: SweepData, parts: list[Fold], observe: Observer) -> None:
-    """Tell of classes that groups leave without a training row in some fold: surely missed."""
-    lacking = {
-        data.classes[label]
-        for fit, _ in parts
-        for label in set(range(len(data.classes))) - set(data.labels[fit].tolist())
-    }
-    if lacking:
-        names = ", ".join(sorted(lacking))
-        observe(Notice(f"in some folds no training image is left of {names}: too few groups"))
-
-
-def _judged(
-    spec: HeadSpec, fits: Sequence[Fit], data: SweepData, parts: list[Fold], config: SweepConfig
-) -> _Trial | None:
-    """Score a head on every part; None where it gave anything but finite numbers."""
-    fitter = trainer(spec)
-    if not all(fit.train_scores for fit in fits):
+    train = data.rows("train")
+    if len(data.rows("val")):
+        observe(Notice("nothing is nested where the data have a val split of their own"))
         return None
-    logits = [fit.logits for fit in fits]
-    labels = [data.labels[out] for _, out in parts]
-    temperature = 1.0
-    if not fitter.probabilistic:
-        temperature = fit_temperature(np.concatenate(logits), np.concatenate(labels))
-        if METRICS[config.metric].needs_probabilities:
-            logits = cross_fitted(logits, labels)
-    scores = [score(config.metric, y, out) for y, out in zip(labels, logits, strict=True)]
-    train_scores = [fit.train_scores[config.metric] for fit in fits]
-    size = _size(fitter, data)
-    entry = Entry(
-        spec=spec,
-        score=_mean(scores, config.metric),
-        std=_deviation(scores),
-        train_score=_mean(train_scores, config.metric),
-        parameters=size.parameters,
-        bytes=size.bytes,
-        seconds=sum(fit.seconds for fit in fits),
-        fold_scores=tuple(scores),
-        iterations=max(fit.iterations for fit in fits),
-        converged=all(fit.converged for fit in fits),
-        temperature=temperature,
-        tied=True,
-    )
-    return _Trial(entry, logits)
-
-
-def _listed(specs: Sequence[HeadSpec]) -> str:
-    names = [spec.name for spec in specs]
-    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + rest
-
-
-def _size(fitter: Trainer, data: SweepData) -> HeadSize:
-    """Size of a head after the last fit, on all rows that are not for test."""
-    rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
-    return fitter.head_size(rows, dims, len(data.classes))
-
-
-def _mean(scores: Sequence[float | None], metric: str) -> float:
-    defined = [value for value in scores if value is not None]
-    if not defined:
-        raise UsageError(f"{metric} is not defined on these rows: each fold has one class only")
-    return float(np.mean(defined))
-
-
-def _deviation(scores: Sequence[float | None]) -> float | None:
-    """Sample deviation over folds; None of a single score."""
-    defined = [value for value in scores if value is not None]
-    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-
-
-def _leaderboard(
-    trials: Sequence[_Trial], data: SweepData, parts: list[Fold], config: SweepConfig
-) -> tuple[Entry, ...]:
-    """Entries, best first: by score, then fewer parameters, then name."""
-    sign = -1 if METRICS[config.metric].greater_is_better else 1
-    ordered = sorted(
-        trials, key=lambda t: (sign * t.entry.score, t.entry.parameters, t.entry.spec.name)
-    )
-    found = tied(
-        config.metric,
-        [
-            Part(
-                labels=data.labels[out],
-                best=ordered[0].logits[number],
-                others=[other.logits[number] for other in ordered[1:]],
-                groups=data.groups_at(out),
-            )
-            for number, (_, out) in enumerate(parts)
-        ],
-        config.seed,
-    )
-    return tuple(
-        replace(trial.entry, tied=own) for trial, own in zip(ordered, (True, *found), strict=True)
-    )
+    labels, groups = data.labels[train], data.groups_at(train)
+    plan = nested_folds(labels, groups, config.folds, config.folds, config.seed)
+    logits = []
+    for outer in plan:
+        inner = [(train[fit], train[out]) for fit, out in outer.inner]
+        done = fit_folds(specs, data, inner, config, memory, ignore, until)
+        if any(done.whole(number, len(inner)) is None for number in range(len(specs))):
+            observe(Notice("time was up before the nested folds were through; run again to go on"))
+            return None
+        chosen = compared(specs, done, data, [inner], config, ignore)[0].entry
+        whole = [(train[outer.train], train[outer.test])]
+        (fit,) = fit_folds([chosen.spec], data, whole, config, memory, ignore).of.values()
+        logits.append(fit.logits / chosen.temperature)
+    return nested_score(config.metric, labels, groups, plan, logits, config.seed)
 
 
 def _finish(
