@@ -37,7 +37,6 @@ from pipeline.engines.openvino_engine import OpenVinoEngine, has_bfloat16
 from pipeline.errors import WeightsUnavailable
 from pipeline.evaluate import folds
 from pipeline.heads import FoldRows, default_specs, fit_one, trainer
-from pipeline.heads.registry import trainer
 from pipeline.images.batches import decoded_batches
 from pipeline.images.decode import Resize
 from pipeline.recompute import deviations_of
