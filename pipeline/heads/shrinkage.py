@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from pipeline.heads.rows import FoldRows, outer_sum
 from pipeline.heads.scaling import Scaling
 
+LEAST = 1e-10
+"""In place of nothing, the variance of a standardised column that is shrunk by nothing."""
+
 
 def ledoit_wolf_solution(rows: FoldRows, means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of the shrunk covariance within classes, times the means.
@@ -37,7 +40,7 @@ def ledoit_wolf_solution(rows: FoldRows, means: NDArray[np.float64]) -> NDArray[
         share, spread = ledoit_wolf(centred[own] / scale)
         centred[own] *= np.sqrt((1 - share) / n)
         diagonal += own.mean() * share * spread * scale**2
-    return _solve(centred, np.maximum(diagonal, 1e-12 * diagonal.max(initial=1e-300)), means.T)
+    return _solve(centred, np.maximum(diagonal, LEAST), means.T)
 
 
 def ledoit_wolf(rows: NDArray[np.float64]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from pipeline.errors import UsageError
 from pipeline.evaluate import METRICS, folds
 from pipeline.events import Event, FitDone, HeadTrained, Notice, SweepPlanned
-from pipeline.heads import Fitted, FoldRows, HeadSpec, fit_one, trainer
+from pipeline.heads import Fitted, FoldRows, HeadSpec, default_specs, fit_one, trainer
 from pipeline.heads.fitted import LinearHead
 from pipeline.heads.ridge import RidgeTrainer
 from pipeline.sweep import SweepConfig, SweepData, sweep
@@ -250,3 +250,15 @@ def test_read_only_half_precision_features_are_taken_as_they_are() -> None:
     assert without_seconds(sweep(data(features=half), config)) == without_seconds(
         sweep(data(), config)
     )
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(10, 300, 2), (9, 1, 3), (40, 3, 2), (12, 30, 4)])
+def test_the_default_heads_survive_a_handful_of_images(n: int, d: int, classes: int) -> None:
+    labels = np.arange(n) % classes
+    rows = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32) + labels[:, None]
+    specs = tuple(spec for spec in default_specs() if spec.head != "mlp")
+    config = SweepConfig(specs=specs, folds=2)
+    board = sweep(SweepData(rows, labels, CLASSES[:classes]), config).leaderboard
+    assert len(board) == len(specs)
+    same = SweepData(np.ones_like(rows), labels, CLASSES[:classes])
+    assert len(sweep(same, config).leaderboard) == len(specs)
