@@ -39,9 +39,10 @@ heads: $(VENV)/base ## stage two: train many heads on the features (makes those 
 test: lint ## lint, type-check and run the tests
 	@$(VENV)/bin/python -m pytest
 
-test-backends: .venv-jax/ready .venv-torch/ready ## the engine's tests on Keras' other backends
+test-backends: .venv-jax/ready .venv-torch/ready ## the tests of the engine and of MLP heads on Keras' other backends
 	@for backend in jax torch; do echo "== $$backend"; KERAS_BACKEND=$$backend PYTHONPATH=.venv-$$backend \
-	  $(VENV)/bin/python -m pytest -n 0 $(UPSTREAM) tests/pipeline/engines/test_keras_engine.py || exit 1; done
+	  $(VENV)/bin/python -m pytest -n 0 $(UPSTREAM) tests/pipeline/engines/test_keras_engine.py \
+	  tests/pipeline/heads/test_mlp_keras.py || exit 1; done
 
 lint: $(VENV)/dev ## ruff, its format, and mypy --strict on both packages
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

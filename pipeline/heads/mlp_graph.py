@@ -228,6 +228,7 @@ class _Parameters:
         import tensorflow as tf
 
         ops, rate = tf.raw_ops, numbers["learning_rate"]
+        beta_1_power, beta_2_power = tf.pow(BETA_1, step), tf.pow(BETA_2, step)
         for i, gradient in enumerate(gradients):
             slope = gradient
             if penalised:
@@ -240,8 +241,8 @@ class _Parameters:
                 var=self.handles[i],
                 m=self.m[i],
                 v=self.v[i],
-                beta1_power=tf.pow(BETA_1, step),
-                beta2_power=tf.pow(BETA_2, step),
+                beta1_power=beta_1_power,
+                beta2_power=beta_2_power,
                 lr=rate,
                 beta1=BETA_1,
                 beta2=BETA_2,
