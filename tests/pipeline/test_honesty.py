@@ -125,6 +125,13 @@ def test_few_groups_widen_an_interval() -> None:
     assert widths[2] == pytest.approx(2 * 1.645, rel=0.01)
 
 
+def test_groups_of_unequal_size_count_as_fewer() -> None:
+    assert OutOfFold(LABELS, HEADS, GROUPS).units == pytest.approx(40)
+    assert OutOfFold(LABELS, HEADS).units == N
+    one_large = np.where(np.arange(N) < N // 2, 0, np.arange(N))
+    assert OutOfFold(LABELS, HEADS, one_large).units < 4
+
+
 def test_one_group_alone_has_no_interval_and_no_correction() -> None:
     scored = bootstrap("accuracy", OutOfFold(LABELS, HEADS, np.zeros(N, int)), seed=0)
     assert intervals(scored) == [None] * 4
