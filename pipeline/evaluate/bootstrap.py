@@ -35,7 +35,7 @@ class Bootstrap:
     outside
         ``(s, b)`` on the rows that were not drawn, about 37 %; NaN where there are none.
     units
-        Number of groups, of rows where there are none.
+        Number of groups, of rows where there are none; see :attr:`OutOfFold.units`.
     greater_is_better
         False for a loss.
     """
@@ -43,7 +43,7 @@ class Bootstrap:
     scores: Values
     inside: Values
     outside: Values
-    units: int
+    units: float
     greater_is_better: bool = True
 
     @property
@@ -104,16 +104,16 @@ def intervals(scored: Bootstrap) -> list[Interval | None]:
     return [interval(of_head, scored.units) for of_head in scored.inside]
 
 
-def interval(resampled: Values, units: int) -> Interval | None:
+def interval(resampled: Values, units: float) -> Interval | None:
     """Interval of a score from its ``(b,)`` resamples of ``units`` groups; NaN does not count."""
     defined = resampled[~np.isnan(resampled)]
-    if units < 2 or not len(defined):
+    if units <= 1 or not len(defined):
         return None
     low, high = np.quantile(defined, _expanded(units))
     return Interval(float(low), float(high))
 
 
-def _expanded(units: int) -> tuple[float, float]:
+def _expanded(units: float) -> tuple[float, float]:
     """Levels whose normal quantiles are those of Student's t, times the root of n / (n - 1)."""
     from scipy.special import ndtr, stdtrit
 

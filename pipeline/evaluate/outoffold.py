@@ -40,9 +40,16 @@ class OutOfFold:
             raise ValueError(f"a head has not one row of logits for each of {n} labels")
 
     @property
-    def units(self) -> int:
-        """Number of groups, of rows where there are none."""
-        return len(self.labels) if self.groups is None else len(np.unique(self.groups))
+    def units(self) -> float:
+        """Number of groups of one size that would tell as much; of rows where there are none.
+
+        It is n^2 over the sum of the groups' squared sizes (Kish, "Survey Sampling" (1965),
+        section 8.2, for weights): the number of groups where they are equally large.
+        """
+        if self.groups is None:
+            return float(len(self.labels))
+        sizes = np.unique(self.groups, return_counts=True)[1]
+        return float(len(self.labels) ** 2 / np.sum(sizes.astype(float) ** 2))
 
     @property
     def cells(self) -> int:

@@ -33,6 +33,7 @@ WITHIN = 0.5
 """Correlation of the latent variables of two rows of one group."""
 
 Reals = NDArray[np.float64]
+Sizes = NDArray[np.int64]
 Drawn = tuple[OutOfFold, Reals]
 
 
@@ -44,22 +45,21 @@ class Case:
     draw: Callable[[np.random.Generator], Drawn]
 
 
-def simulated(true: Reals, groups: int, each: int, shared: float) -> Callable[..., Drawn]:
+def simulated(true: Reals, sizes: Sizes, shared: float) -> Callable[..., Drawn]:
     """Draw heads that are right with probability `true`, alike on a row by `shared`."""
-    of_row = np.repeat(np.arange(groups), each)
-    labels = np.arange(groups * each) % 2
+    of_row = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.arange(len(of_row)) % 2
 
     def latent(rng: np.random.Generator, heads: int) -> Reals:
         own = rng.normal(size=(heads, len(of_row)))
-        if each == 1:
-            return own
-        return WITHIN**0.5 * rng.normal(size=(heads, groups))[:, of_row] + (1 - WITHIN) ** 0.5 * own
+        common = rng.normal(size=(heads, len(sizes)))[:, of_row]
+        return WITHIN**0.5 * common + (1 - WITHIN) ** 0.5 * own
 
     def draw(rng: np.random.Generator) -> Drawn:
         mixed = shared**0.5 * latent(rng, 1) + (1 - shared) ** 0.5 * latent(rng, len(true))
         right = mixed < ndtri(true)[:, None]
         logits = [np.eye(2)[np.where(of_head, labels, 1 - labels)] for of_head in right]
-        return OutOfFold(labels, logits, None if each == 1 else of_row), true
+        return OutOfFold(labels, logits, of_row), true
 
     return draw
 
@@ -97,12 +97,15 @@ def cases() -> Iterator[Case]:
     equal = np.full(HEADS, 0.8)
     near = np.linspace(0.78, 0.84, HEADS)
     winner = np.append(np.linspace(0.70, 0.80, HEADS - 1), 0.9)
+    grouped = {
+        "300 rows": np.ones(300, int),
+        "40 groups of 25": np.full(40, 25),
+        "60 groups of 1 to 30": np.arange(60) // 2 + 1,
+    }
     for name, true in (("equal", equal), ("near", near), ("a winner", winner)):
         for shared in (0.5, 0.8):
-            for groups, each in ((300, 1), (40, 25)):
-                rows = f"{groups} rows" if each == 1 else f"{groups} groups of {each}"
-                told = f"{name}, {rows}, shared {shared}"
-                yield Case(told, simulated(true, groups, each, shared))
+            for rows, sizes in grouped.items():
+                yield Case(f"{name}, {rows}, shared {shared}", simulated(true, sizes, shared))
     yield Case("ridge trained on noise, 150 rows", trained(0.0))
     yield Case("ridge trained on signal, 150 rows", trained(0.6))
 
