@@ -99,6 +99,9 @@ class HeadsConfig:
         Number of stratified folds; not used where the data set has a ``val`` split.
     holdout
         Whether 20 % are set aside for one last look where the data set has no ``test`` split.
+    groups
+        Whether duplicates, near-duplicates and the data set's own groups are kept on one side of
+        every fold and of the holdout. Else only equal files are, and scores flatter.
     heads
         Names of the heads to train; empty for all.
     """
@@ -107,6 +110,7 @@ class HeadsConfig:
     metric: Metric = "accuracy"
     folds: int = 5
     holdout: bool = True
+    groups: bool = True
     heads: tuple[str, ...] = ()
 
 

@@ -185,6 +185,13 @@ heads_options = _all(
         default=True,
         help="Set no images aside for one last look at the best head.",
     ),
+    click.option(
+        "--no-groups",
+        "groups",
+        flag_value=False,
+        default=True,
+        help="Let folds divide groups and duplicates, to see by how much that would flatter.",
+    ),
 )
 
 
@@ -219,5 +226,6 @@ def heads_config(flags: dict[str, Any]) -> HeadsConfig:
         metric=flags["metric"],
         folds=flags["folds"],
         holdout=flags["holdout"],
+        groups=flags["groups"],
         heads=flags["heads"],
     )

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.assemble import provenance
 from pipeline.config import HeadsConfig
 from pipeline.dataset import require_labels
+from pipeline.dataset.duplicates import Duplicates, find_duplicates
 from pipeline.errors import UsageError
 from pipeline.events import Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
@@ -34,6 +35,8 @@ class Heads:
         What stage one made or found.
     classes
         Names of the classes, in the order of a head's outputs.
+    duplicates
+        Which images are one picture.
     roles
         What each image was used for.
     result
@@ -49,6 +52,7 @@ class Heads:
     config: HeadsConfig
     features: Features
     classes: tuple[str, ...]
+    duplicates: Duplicates
     roles: Roles
     result: SweepResult
     folder: Path
@@ -81,11 +85,14 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
             f"class {lost[0]!r} of {found.name} has no image that can be used; the reasons are in "
             f"{features.store.folder / 'rejects.jsonl'}"
         )
+    duplicates = find_duplicates(features.keys, features.facts)
     roles = assign_roles(
         features.dataset,
         features.keys,
+        duplicates,
         folds=config.folds,
         set_aside=config.holdout,
+        grouped=config.groups,
         seed=seed,
         observe=observe,
     )
@@ -107,6 +114,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         config=config,
         features=features,
         classes=tuple(map(str, classes)),
+        duplicates=duplicates,
         roles=roles,
         result=result,
         folder=folder,
