@@ -8,7 +8,9 @@ duplicates where their pixels are the same.
 What is near to what is near is in one group, but not without end: all of a group correlate at
 `BOUND` at least with its reference, the image of the smallest key. What is farther off makes
 groups of its own, in the same way. So a long chain of pictures, each like the next, becomes several
-groups, at whose borders two pictures that are alike can be in different ones.
+groups, at whose borders two pictures that are alike can be in different ones. And where pictures
+crowd, hundreds with a word of the code in common, the first of them stands for all that are near to
+it, and what is near to those alone is not looked for.
 
 Measured by ``tests/bench/check_duplicates.py`` on 523 scans and photographs: 0.95 is the highest
 correlation (in steps of 0.01) that misses no copy stored again, scaled, mirrored or turned, and
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 from cache import FeatureStore
 from pipeline.dataset.groups import joined, sizes, united
 from pipeline.images.facts import FACTS_BYTES, FACTS_DTYPE
-from pipeline.images.neighbours import Pairs, near_codes
+from pipeline.images.neighbours import Pairs, near_codes, shelves
 from pipeline.images.spectrum import codes, similarity, transposed, unit
 
 SIMILAR = 0.95
@@ -38,6 +40,7 @@ BOUND = 0.85
 """Correlation of each image of a group with its reference, at least."""
 
 _AT_ONCE = 1 << 16  # pairs, of 1.2 KB each
+_CROWD = 200  # pictures of which one word of the codes is the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +145,24 @@ class _Pictures:
     """Spectra made ready to be compared in pairs."""
 
     def __init__(self, spectra: NDArray[np.int8]) -> None:
-        self.spectra, self._turned = spectra, transposed(spectra)
-        self._unit, self._unit_turned = unit(spectra), unit(self._turned)
+        self._spectra, turned = spectra, transposed(spectra)
+        self.codes, self._turned_codes = codes(spectra), codes(turned)
+        self._unit, self._turned_unit = unit(spectra), unit(turned)
+
+    def take(self, positions: NDArray[np.integer]) -> _Pictures:
+        """Return some of the pictures."""
+        return self if len(positions) == len(self.codes) else _Pictures(self._spectra[positions])
 
     def near(self) -> Iterator[Pairs]:
         """Yield the pairs whose codes are near one another, in batches."""
-        return _batched(near_codes(codes(self.spectra), codes(self._turned)))
+        return _batched(near_codes(self.codes, self._turned_codes))
 
     def alike(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the correlation of pairs, of the best of the eight ways to lay them down."""
         parts = [
             np.maximum(
                 similarity(self._unit[i[some]], self._unit[j[some]]),
-                similarity(self._unit_turned[i[some]], self._unit[j[some]]),
+                similarity(self._turned_unit[i[some]], self._unit[j[some]]),
             )
             for some in (slice(k, k + _AT_ONCE) for k in range(0, len(i), _AT_ONCE))
         ]
@@ -176,14 +184,41 @@ def _joined(
     number: NDArray[np.int64], at: NDArray[np.int64], pictures: _Pictures
 ) -> NDArray[np.int64]:
     """Make numbers one that pictures have which are near-duplicates; `at` is where they stand."""
-    for i, j in pictures.near():
+    searched, out, standing = _thinned(pictures)
+    number = joined(number, number[at[out]], number[at[standing]])
+    at, pictures = at[searched], pictures.take(searched)
+    for near in pictures.near():
         # What is joined already need not be compared: crowds of like pictures have many pairs.
-        apart = number[at[i]] != number[at[j]]
-        i, j = i[apart], j[apart]
-        same = pictures.alike(i, j) >= SIMILAR
-        if same.any():
-            number = joined(number, number[at[i[same]]], number[at[j[same]]])
+        i, j = at[near[0]], at[near[1]]
+        apart = np.flatnonzero(number[i] != number[j])
+        same = apart[pictures.alike(near[0][apart], near[1][apart]) >= SIMILAR]
+        if len(same):
+            number = joined(number, number[i[same]], number[j[same]])
     return number
+
+
+def _thinned(pictures: _Pictures) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Let one picture stand for the like of it where they crowd, as their pairs would be too many.
+
+    Returns
+    -------
+    searched, out, standing
+        int64: the pictures that are left to be compared; those left out, and what stands for each,
+        which is near to it.
+    """
+    left = np.arange(len(pictures.codes))
+    out, standing = [left[:0]], [left[:0]]
+    for words in shelves(pictures.codes):
+        _, first, shelf, count = np.unique(
+            words[left], return_index=True, return_inverse=True, return_counts=True
+        )
+        reference = left[first[shelf]]
+        crowding = np.flatnonzero((count[shelf] > _CROWD) & (reference != left))
+        same = pictures.alike(left[crowding], reference[crowding]) >= SIMILAR
+        out.append(left[crowding[same]])
+        standing.append(reference[crowding[same]])
+        left = np.delete(left, crowding[same])
+    return left, np.concatenate(out), np.concatenate(standing)
 
 
 def _batched(pairs: Iterable[Pairs]) -> Iterator[Pairs]:

@@ -49,11 +49,11 @@ def near_codes(codes: NDArray[np.uint64], turned: NDArray[np.uint64]) -> Iterato
         int32 ``(m,)``: every such pair at least once, eight times at most.
     """
     for word, reach in enumerate(_REACH):
-        shelves = _Shelves(_words(codes, word))
+        shelved = _Shelves(_words(codes, word))
         for asked in (codes, turned):
             words = _words(asked, word)
             for mask in _masks(reach):
-                for i, j in shelves.look_up(words ^ mask):
+                for i, j in shelved.look_up(words ^ mask):
                     near = distance(asked[i], codes[j]) <= RADIUS
                     yield i[near], j[near]
 
@@ -83,6 +83,11 @@ class _Shelves:
             ordered = i < j
             yield i[ordered], j[ordered]
             first = last
+
+
+def shelves(codes: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return the words of codes, uint16 ``(4, n)``: each, or its complement, below 2^15."""
+    return np.stack([_folded(_words(codes, word)) for word in range(len(_REACH))])
 
 
 def _words(codes: NDArray[np.uint64], word: int) -> NDArray[np.uint16]:

@@ -109,10 +109,20 @@ def test_a_chain_becomes_groups_of_which_none_holds_what_is_far_from_its_referen
     assert 10 <= len(np.unique(group)) < 100
 
 
-def test_a_crowd_of_like_pictures_is_one_group() -> None:
-    grey = np.asarray(drawing(1).convert("L").resize((SIDE, SIDE)), float)
+def test_crowds_of_like_pictures_are_a_group_each() -> None:
     rng = np.random.default_rng(0)
-    noisy = [grey + rng.normal(0, 3, grey.shape) for _ in range(600)]
+    grey = [np.asarray(drawing(s).convert("L").resize((SIDE, SIDE)), float) for s in range(3)]
+    noisy = [grey[i % 3] + rng.normal(0, 3, (SIDE, SIDE)) for i in range(1500)]
     spectra = np.stack([spectrum_of(np.clip(each, 0, 255).astype(np.uint8)) for each in noisy])
     group, _ = near_groups([spectra])
-    assert (group == 0).all()
+    assert (group == np.arange(1500) % 3).all()
+
+
+def test_a_blank_page_a_hundred_thousand_times_is_no_work() -> None:
+    """All pairs of these would be five billion."""
+    page = np.tile(
+        spectrum_of(np.asarray(drawing(0).convert("L").resize((SIDE, SIDE)))), (10**5, 1)
+    )
+    assert (near_groups([page])[0] == 0).all()
+    blank = np.zeros_like(page)
+    assert (near_groups([blank])[0] == np.arange(10**5)).all()
