@@ -159,13 +159,11 @@ class _Pictures:
 
     def alike(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the correlation of pairs, of the best of the eight ways to lay them down."""
-        parts = [
-            np.maximum(
-                similarity(self._unit[i[some]], self._unit[j[some]]),
-                similarity(self._turned_unit[i[some]], self._unit[j[some]]),
-            )
-            for some in (slice(k, k + _AT_ONCE) for k in range(0, len(i), _AT_ONCE))
-        ]
+        parts = []
+        for some in (slice(k, k + _AT_ONCE) for k in range(0, len(i), _AT_ONCE)):
+            other = self._unit[j[some]]
+            ways = (self._unit[i[some]], self._turned_unit[i[some]])
+            parts.append(np.maximum(*(similarity(way, other) for way in ways)))
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 

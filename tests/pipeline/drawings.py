@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipeline.images.decode import load_rgb
+
 T = Image.Transpose
 
 
@@ -32,7 +34,7 @@ def drawing(seed: int, width: int = 240, height: int = 200) -> Image.Image:
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+    return load_rgb(file.getvalue()).image
 
 
 def scaled(image: Image.Image, factor: float) -> Image.Image:
