@@ -104,7 +104,9 @@ def find_duplicates(keys: NDArray[np.uint8], facts: FeatureStore) -> Duplicates:
         np.ascontiguousarray(rows["pixels"]).view("V32").ravel(), return_inverse=True
     )
     near, correlation = near_groups((rows["spectrum"], rows["trimmed"]))
-    return Duplicates(file, pixels[file], near[file], 1 - correlation[file])
+    # Rounding takes a correlation beyond 1.
+    distance = np.maximum(0, 1 - correlation[file])
+    return Duplicates(file, pixels[file], near[file], distance)
 
 
 def near_groups(

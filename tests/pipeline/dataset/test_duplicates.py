@@ -37,6 +37,7 @@ def test_copies_are_with_their_originals_and_nothing_else_is(copy: str, tmp_path
     found = duplicates_of([*originals, *map(COPIES[copy], originals)], tmp_path)
     assert len(np.unique(found.near)) == 12
     assert (found.near[:12] == found.near[12:]).all()
+    assert found.distance.min() == 0
     assert found.distance.max() < 1 - BOUND
     assert len(np.unique(found.file)) == 24
     assert found.relations(found.pictures()).tolist() == ["near"] * 24
