@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cache.export import Columns, check_suffix, export
 from pipeline.config import FeaturesConfig
 from pipeline.dataset import Dataset
+from pipeline.dataset.duplicates import find_duplicates
 from pipeline.events import Observer
 from pipeline.roles import HOLDOUT_FRACTION, holdout_split
 from pipeline.stage_one import Features, find_dataset, make_features, require_one
@@ -111,6 +112,7 @@ def _split(
         return dataset.splits, {"split_rule": OWN_SPLIT}
     if labels is None:
         return None, _NO_SPLIT
-    split = holdout_split(dataset, made.keys, seed)
+    duplicates = find_duplicates(made.keys, made.facts)
+    split = holdout_split(dataset, made.keys, duplicates, seed)
     rule = f"test: the holdout of headstart heads, {HOLDOUT_FRACTION:.0%} by hash, seed {seed}"
     return tuple(split.tolist()), {"split_rule": rule}

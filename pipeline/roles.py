@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, holdout, require_labels
+from pipeline.dataset.duplicates import Duplicates
+from pipeline.dataset.groups import numbered, smallest, united
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer, ignore
-from pipeline.images.hashing import distinct
 from pipeline.text import plural
 
 HOLDOUT_FRACTION = 0.2
+_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,16 @@ class Roles:
     ----------
     role
         ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; empty for an image that is left out, since
-        its bytes are those of one that it would be scored on.
+        one that it would be scored on is of its group.
     groups
         int64 ``(n,)``: images of one number stay on one side of every fold.
+    found
+        int64 ``(n,)``: the groups that there are, kept together or not.
     """
 
     role: NDArray[np.str_]
     groups: NDArray[np.int64]
+    found: NDArray[np.int64]
 
     def count(self, role: str) -> int:
         """Count the images with a role; ``""`` counts those left out."""
@@ -42,22 +45,26 @@ class Roles:
 def assign_roles(
     dataset: Dataset,
     keys: NDArray[np.uint8],
+    duplicates: Duplicates,
     *,
     folds: int,
     set_aside: bool,
+    grouped: bool,
     seed: int,
     observe: Observer,
 ) -> Roles:
-    """Decide the use of each image, so that no image is scored by a head that saw its bytes.
+    """Decide the use of each image, so that no image is scored by a head that saw its like.
 
-    A split of the user's is kept. Without a ``test`` split, the design's rule sets 20 % of the
-    rest aside if `set_aside`; images of the user's ``val`` split, and what is grouped with them,
-    stay where they are.
+    A split of the user's is kept, but for images that are in the group of one of a later split:
+    they are left out. Without a ``test`` split, the design's rule sets 20 % of the rest aside if
+    `set_aside`; images of the user's ``val`` split stay where they are.
 
     Parameters
     ----------
-    dataset, keys
-        The images with their labels, and uint8 ``(n, 32)``, their keys.
+    dataset, keys, duplicates
+        The images with their labels; uint8 ``(n, 32)``, their keys; which of them are one picture.
+    grouped
+        Whether duplicates and the user's groups are kept together. Else only equal files are.
 
     Raises
     ------
@@ -65,58 +72,35 @@ def assign_roles(
         A class is left with fewer training images than `folds`, or no val image is left.
     """
     role = np.array(dataset.splits or ["train"] * len(keys), dtype="<U5")
-    _, file = distinct(keys)
-    groups = _groups(dataset, file)
-    _tell_contradictions(dataset, file, observe)
-    doubles = _doubles(role, file)
-    if doubles.any():
-        observe(
-            Notice(
-                f"left out: {plural(int(doubles.sum()), 'image')} whose bytes are those of an "
-                "image of a later split (train, val, test)"
-            )
-        )
-        role[doubles] = ""
-    _tell_torn_groups(dataset, role, observe)
+    found = _groups(dataset, duplicates)
+    groups = found if grouped else duplicates.file
+    _tell_contradictions(dataset, duplicates, observe)
+    _leave_out(dataset, role, groups, observe)
     if set_aside and not (role == "test").any():
         before = role.copy()
         _set_aside(dataset, keys, role, groups, seed, observe)
         _refuse_too_small(dataset, before, role, folds)
     if "val" in (dataset.splits or ()) and not (role == "val").any():
-        raise UsageError(f"every val image of {dataset.name} equals a test image; none is left")
+        raise UsageError(
+            f"every val image of {dataset.name} is in a group with a test image; none is left"
+        )
     used = np.flatnonzero(role != "")
     require_labels(replace(dataset, splits=tuple(role)).take(used), folds)
-    return Roles(role, groups)
+    return Roles(role, groups, found)
 
 
-def _groups(dataset: Dataset, file: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Assign each image to a group that no fold may divide.
-
-    Equal files are one group, and what the user grouped; groups that share a file are one.
-
-    Parameters
-    ----------
-    file
-        int64 ``(n,)``: equal numbers for equal files.
-    """
-    if dataset.groups is None:
-        return file
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    _, group = np.unique(np.array(dataset.groups), return_inverse=True)
-    first_group = int(file.max()) + 1
-    nodes = first_group + int(group.max()) + 1
-    ends = (file, first_group + group.ravel())
-    edges = coo_array((np.ones(len(file), np.int8), ends), shape=(nodes, nodes))
-    component: NDArray[np.int32] = connected_components(edges, directed=False)[1]
-    return component[file].astype(np.int64)
+def _groups(dataset: Dataset, duplicates: Duplicates) -> NDArray[np.int64]:
+    """Unite duplicates and what the user grouped: what no fold may divide."""
+    pictures = duplicates.pictures()
+    return pictures if dataset.groups is None else united(pictures, numbered(dataset.groups))
 
 
-def holdout_split(dataset: Dataset, keys: NDArray[np.uint8], seed: int) -> NDArray[np.str_]:
+def holdout_split(
+    dataset: Dataset, keys: NDArray[np.uint8], duplicates: Duplicates, seed: int
+) -> NDArray[np.str_]:
     """Return the split that `assign_roles` gives images which come unsplit: ``train``, ``test``."""
     role = np.full(len(keys), "train", dtype="<U5")
-    _set_aside(dataset, keys, role, _groups(dataset, distinct(keys)[1]), seed, ignore)
+    _set_aside(dataset, keys, role, _groups(dataset, duplicates), seed, ignore)
     return role
 
 
@@ -128,15 +112,32 @@ def _set_aside(
     seed: int,
     observe: Observer,
 ) -> None:
-    """Make ``test`` of 20 % of the images that are in no group with a val image."""
+    """Make ``test`` of 20 % of the images that are in no group with a val image.
+
+    A group goes by the smallest of the user's names in it, else by its smallest key: an image that
+    comes to a group may take it across, and moves no other.
+    """
     assert dataset.labels is not None
     free = np.flatnonzero((role == "train") & ~np.isin(groups, groups[role == "val"]))
     _, labels = np.unique(np.array(dataset.labels)[free], return_inverse=True)
     names = None if dataset.groups is None else _names(dataset.groups, groups)[free].tolist()
-    chosen = holdout(keys[free], labels, names, seed=seed, fraction=HOLDOUT_FRACTION)
+    chosen = holdout(
+        _first_keys(keys, groups)[free], labels, names, seed=seed, fraction=HOLDOUT_FRACTION
+    )
     role[free[chosen.mask]] = "test"
     if chosen.stratified:
         observe(Notice("the holdout is stratified: chosen by hash alone it would miss a class"))
+
+
+def _names(user_groups: tuple[str, ...], groups: NDArray[np.int64]) -> NDArray[np.str_]:
+    names, number = np.unique(np.array(user_groups), return_inverse=True)
+    return np.asarray(names[smallest(number.ravel(), groups)])
+
+
+def _first_keys(keys: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.uint8]:
+    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
+    _, first, number = np.unique(whole, return_index=True, return_inverse=True)
+    return keys[first[smallest(number, groups)]]
 
 
 def _refuse_too_small(
@@ -163,50 +164,63 @@ def _refuse_too_small(
             )
 
 
-def _tell_torn_groups(dataset: Dataset, role: NDArray[np.str_], observe: Observer) -> None:
-    """Tell of groups of the user's that the user's own split divides: a score may flatter."""
-    if dataset.groups is None or dataset.splits is None:
-        return
-    sides = defaultdict(set)
-    for group, side in zip(dataset.groups, role.tolist(), strict=True):
-        sides[group].add(side)
-    torn = [group for group, found in sides.items() if len(found - {""}) > 1]
-    if torn:
+def _leave_out(
+    dataset: Dataset, role: NDArray[np.str_], groups: NDArray[np.int64], observe: Observer
+) -> None:
+    """Leave out what is in a group with an image of a later split, and tell of it.
+
+    Training goes before validation, and both before the test.
+    """
+    tested, validated = (_first_of(groups, role == side) for side in ("test", "val"))
+    known = {"train": tested | validated, "val": tested}
+    pairs = [
+        (i, known[side][group])
+        for i, (side, group) in enumerate(zip(role.tolist(), groups.tolist(), strict=True))
+        if group in known.get(side, ())
+    ]
+    if pairs:
+        told = ", ".join(
+            f"{dataset.paths[i]} ({role[i]}, grouped with {dataset.paths[j]} of {role[j]})"
+            for i, j in pairs[:_TOLD]
+        )
         observe(
             Notice(
-                f"{plural(len(torn), 'group')} such as {torn[0]!r} lie on more than one side of "
-                "the data's own split: what is scored there may be known from training"
+                f"left out: {plural(len(pairs), 'image')} in a group with an image of a later "
+                f"split (train, val, test), such as {told}"
             )
         )
+    role[[i for i, _ in pairs]] = ""
 
 
-def _names(user_groups: Sequence[str], groups: NDArray[np.int64]) -> NDArray[np.str_]:
-    """Name each group by the smallest of the user's names in it: the user's own, mostly."""
-    names = np.array(user_groups)
-    order = np.lexsort((names, groups))
-    _, start, number = np.unique(groups[order], return_index=True, return_inverse=True)
-    named = np.empty_like(names)
-    named[order] = names[order][start][number]
-    return named
+def _first_of(groups: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[int, int]:
+    """Return the position of the first image of each group, among those of a mask."""
+    at = np.flatnonzero(mask)
+    found, first = np.unique(groups[at], return_index=True)
+    return dict(zip(found.tolist(), at[first].tolist(), strict=True))
 
 
-def _doubles(role: NDArray[np.str_], file: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark train images equal to val or test images, and val images equal to test ones."""
-    tested, validated = file[role == "test"], file[role == "val"]
-    scored = np.union1d(tested, validated)
-    double = (role == "train") & np.isin(file, scored)
-    return np.asarray(double | ((role == "val") & np.isin(file, tested)), dtype=bool)
+def _tell_contradictions(dataset: Dataset, duplicates: Duplicates, observe: Observer) -> None:
+    """Tell of the same picture under different labels: at least one of them may be wrong."""
+    same = united(duplicates.file, duplicates.pixels)
+    _tell_labels(dataset, same, "the same image", observe)
+    # One of each, so that what was told already is not told again.
+    once = np.unique(same, return_index=True)[1]
+    _tell_labels(dataset.take(once), duplicates.pictures()[once], "nearly the same image", observe)
 
 
-def _tell_contradictions(dataset: Dataset, file: NDArray[np.int64], observe: Observer) -> None:
-    """Tell of equal files under different labels: at least one of them is wrong."""
+def _tell_labels(
+    dataset: Dataset, pictures: NDArray[np.int64], what: str, observe: Observer
+) -> None:
     assert dataset.labels is not None
-    owners: dict[int, list[int]] = defaultdict(list)
-    for position, number in enumerate(file.tolist()):
-        owners[number].append(position)
-    contradicting = [same for same in owners.values() if len({dataset.labels[i] for i in same}) > 1]
-    for same in contradicting[:3]:
-        told = " and ".join(f"{dataset.paths[i]} ({dataset.labels[i]})" for i in same[:3])
-        observe(Notice(f"the same image under different labels: {told}"))
-    if len(contradicting) > 3:
-        observe(Notice(f"{len(contradicting) - 3} more images stand under different labels"))
+    _, number = np.unique(np.array(dataset.labels), return_inverse=True)
+    torn = pictures[smallest(number, pictures) != number]
+    contradicting = np.unique(torn).tolist()
+    for picture in contradicting[:_TOLD]:
+        here = np.flatnonzero(pictures == picture).tolist()
+        # The first, and the first whose label is another.
+        other = next(i for i in here if dataset.labels[i] != dataset.labels[here[0]])
+        told = " and ".join(f"{dataset.paths[i]} ({dataset.labels[i]})" for i in (here[0], other))
+        observe(Notice(f"{what} under different labels: {told}"))
+    if len(contradicting) > _TOLD:
+        more = plural(len(contradicting) - _TOLD, "more picture stands", "more pictures stand")
+        observe(Notice(f"{more} under different labels ({what})"))

@@ -57,6 +57,8 @@ class Features:
         The stores, each of which holds every row of `keys`; the one asked for first is the first.
     keys
         uint8 ``(n, 32)``, the keys of the images.
+    facts
+        The store of what decoding them told.
     rejects
         Everything that could not be used, with its reason.
     new, reused
@@ -72,6 +74,7 @@ class Features:
     dataset: Dataset
     made: tuple[Made, ...]
     keys: NDArray[np.uint8]
+    facts: FeatureStore
     rejects: tuple[Reject, ...]
     new: int
     reused: int
@@ -187,6 +190,7 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
             for assembly, store, filled in zip(assemblies, stores, done.stores, strict=True)
         ),
         keys=keys[usable],
+        facts=facts,
         rejects=rejects,
         new=done.new,
         reused=done.reused,

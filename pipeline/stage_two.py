@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.assemble import provenance
 from pipeline.config import HeadsConfig
 from pipeline.dataset import require_labels
+from pipeline.dataset.duplicates import Duplicates, find_duplicates
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
@@ -36,6 +37,8 @@ class Heads:
         What stage one made or found.
     classes
         Names of the classes, in the order of a head's outputs.
+    duplicates
+        Which images are one picture.
     roles
         What each image was used for.
     result
@@ -51,6 +54,7 @@ class Heads:
     config: HeadsConfig
     features: Features
     classes: tuple[str, ...]
+    duplicates: Duplicates
     roles: Roles
     result: SweepResult
     folder: Path
@@ -83,11 +87,14 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
             f"class {lost[0]!r} of {found.name} has no image that can be used; the reasons are in "
             f"{features.store.folder / 'rejects.jsonl'}"
         )
+    duplicates = find_duplicates(features.keys, features.facts)
     roles = assign_roles(
         features.dataset,
         features.keys,
+        duplicates,
         folds=config.folds,
         set_aside=config.holdout,
+        grouped=config.groups,
         seed=seed,
         observe=observe,
     )
@@ -117,6 +124,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         config=config,
         features=features,
         classes=tuple(map(str, classes)),
+        duplicates=duplicates,
         roles=roles,
         result=result,
         folder=folder,

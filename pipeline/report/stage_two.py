@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.evaluate import METRICS
 from pipeline.heads import training_bytes
+from pipeline.report.groups import groups_json, groups_line, write_duplicates
 from pipeline.report.stage_one import features_json, features_text
 from pipeline.stage_two import Heads
 from pipeline.sweep import Entry, SweepResult
@@ -40,6 +41,7 @@ def heads_json(heads: Heads) -> dict[str, Any]:
             "test": roles.count("test"),
             "left_out": roles.count(""),
         },
+        "groups": groups_json(heads),
         "created": heads.created,
         "features": features_json(heads.features),
     }
@@ -63,9 +65,9 @@ def heads_text(heads: Heads, program: str) -> str:
     if result.scheme == "val":
         lines.append(f"scored on {plural(roles.count('val'), 'val image')}, trained on {trained}")
     else:
-        grouped = " that divide no group" if heads.features.dataset.groups else ""
-        lines.append(f"scored on {trained} in {result.folds} stratified folds{grouped}")
+        lines.append(f"scored on {trained} in {result.folds} stratified folds")
     lines.append(_fits_line(result))
+    lines.append(groups_line(heads))
     if not METRICS[result.metric].greater_is_better:
         lines.append(f"{result.metric.replace('_', ' ')}: the lower the better")
     lines.append(_holdout_line(heads))
@@ -78,8 +80,9 @@ def heads_text(heads: Heads, program: str) -> str:
 
 
 def write_run(heads: Heads) -> None:
-    """Write leaderboard, configuration and environment into the run's folder."""
+    """Write leaderboard, duplicates, configuration and environment into the run's folder."""
     _write(heads.folder / "leaderboard.json", heads_json(heads))
+    write_duplicates(heads)
     _write(heads.folder / "config.json", _config(heads))
     _write(heads.folder / "environment.json", heads.environment)
 

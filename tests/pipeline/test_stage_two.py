@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pipeline.conftest import SMALL, Ran, paint
+from tests.pipeline.drawings import drawing
 
 Command = Callable[..., Ran]
 
@@ -50,7 +52,7 @@ def test_one_command_makes_features_a_leaderboard_and_a_head(heads: Command, pho
     assert board["best"] == board["leaderboard"][0]
     folder = Path(board["head_file"]).parent
     assert {path.name for path in folder.iterdir()} == {
-        "best.head", "leaderboard.json", "config.json", "environment.json",
+        "best.head", "leaderboard.json", "config.json", "environment.json", "duplicates.csv",
     }  # fmt: skip
     assert json.loads((folder / "leaderboard.json").read_text()) == board
     config = json.loads((folder / "config.json").read_text())
@@ -167,6 +169,91 @@ def test_the_same_image_under_two_labels_is_told_with_its_paths(
 ) -> None:
     shutil.copy(photos / "red" / "0.png", photos / "blue" / "impostor.png")
     assert "impostor.png" in heads(photos).err
+
+
+def draw_scans(root: Path) -> Path:
+    """Draw two classes of 10 pictures each; three of the first stand there once more, changed."""
+    for i in range(20):
+        path = root / ("sick" if i % 2 else "well") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawing(i).save(path)
+    drawing(0).save(root / "well" / "again.bmp")
+    drawing(2).resize((120, 100)).save(root / "well" / "small.jpg", quality=70)
+    drawing(4).transpose(Image.Transpose.ROTATE_90).save(root / "well" / "turned.png")
+    return root
+
+
+def table_of(board: Any) -> list[dict[str, str]]:
+    with (Path(board["head_file"]).parent / "duplicates.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_near_duplicates_make_groups_that_are_told_and_listed(
+    headstart: Command, heads: Command, tmp_path: Path
+) -> None:
+    root = draw_scans(tmp_path / "scans")
+    board = heads(root).json
+    assert board["groups"] == {"groups": 3, "grouped_images": 6, "kept_together": True}
+    rows = table_of(board)
+    assert [row["group"] for row in rows] == ["1", "1", "2", "2", "3", "3"]
+    assert {row["relation"] for row in rows if Path(row["path"]).stem in ("0", "again")} == {
+        "pixels"
+    }
+    near = {Path(row["path"]).name: row for row in rows if row["relation"] == "near"}
+    assert set(near) == {"2.png", "small.jpg", "4.png", "turned.png"}
+    assert {row["label"] for row in rows} == {"well"}
+    for row in rows:
+        assert 0 <= float(row["distance"]) < 0.15
+        # One of a group is not scored by a head that another was shown to.
+        assert {r["split"] for r in rows if r["group"] == row["group"]} == {row["split"]}
+    told = headstart("heads", root, *SMALL, "--out", tmp_path / "out", "--heads", "knn")
+    assert "3 groups of 6 duplicates and near-duplicates, none divided" in told.out
+
+
+def test_no_groups_says_that_the_scores_flatter(
+    headstart: Command, heads: Command, tmp_path: Path
+) -> None:
+    root = draw_scans(tmp_path / "scans")
+    board = heads(root, "--no-groups").json
+    assert board["groups"] == {"groups": 3, "grouped_images": 6, "kept_together": False}
+    assert len(table_of(board)) == 6
+    told = headstart(
+        "heads", root, *SMALL, "--out", tmp_path / "out", "--heads", "knn", "--no-groups"
+    )
+    assert "NO GROUPS: 3 groups of 6" in told.out
+
+
+def test_training_images_near_test_images_are_left_out_and_told_with_paths(
+    heads: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "scans"
+    draw_scans(root / "train")
+    for i, label in ((0, "well"), (30, "well"), (5, "sick"), (31, "sick")):
+        path = root / "test" / label / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawing(i).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    ran = heads(root)
+    assert ran.json["images"] == {"train": 20, "val": 0, "test": 4, "left_out": 3}
+    assert "left out: 3 images in a group with an image of a later split" in ran.err
+    assert "5.png (train, grouped with" in ran.err
+    dropped = {Path(row["path"]).name for row in table_of(ran.json) if not row["split"]}
+    assert dropped == {"0.png", "again.bmp", "5.png"}
+    kept = heads(root, "--no-groups").json["images"]
+    assert kept == {"train": 23, "val": 0, "test": 4, "left_out": 0}
+
+
+def test_the_split_of_an_export_is_that_of_heads_where_there_are_near_duplicates(
+    headstart: Command, heads: Command, tmp_path: Path
+) -> None:
+    root = draw_scans(tmp_path / "scans")
+    for seed in range(4):
+        tested = {r["path"]: r["split"] for r in table_of(heads(root, "--seed", seed).json)}
+        file = tmp_path / f"{seed}.npz"
+        flags = ("--out", tmp_path / "out", "--seed", seed)
+        assert headstart("export-h5", root, file, *SMALL, *flags).code == 0
+        with np.load(file) as columns:
+            exported = dict(zip(columns["paths"].tolist(), columns["split"].tolist(), strict=True))
+        assert {path: exported[path] for path in tested} == tested
 
 
 @pytest.mark.parametrize(
