@@ -36,6 +36,7 @@ from pipeline.dataset import load_dataset
 from pipeline.dataset.duplicates import SIMILAR, near_groups
 from pipeline.dataset.groups import sizes
 from pipeline.images.decode import Resize, load_rgb
+from pipeline.images.picture import PillowPicture
 from pipeline.images.facts import facts_of
 from pipeline.images.neighbours import RADIUS
 from pipeline.images.resize import resized
@@ -98,9 +99,9 @@ class Pictures:
         ]
 
     def _facts(self, path: Path) -> list[NDArray[np.generic]]:
-        image = load_rgb(path.read_bytes()).image
+        image = load_rgb(path.read_bytes()).picture.image
         copies = [image, *(copy(image) for copy in COPIES.values())]
-        facts = [facts_of(each, "RGB", "JPEG") for each in copies]
+        facts = [facts_of(PillowPicture(each), "RGB", "JPEG") for each in copies]
         spectra = [
             np.stack([np.frombuffer(getattr(f, name), np.int8) for f in facts])
             for name in ("spectrum", "trimmed")
@@ -179,7 +180,7 @@ def draw(file: Path, sets: Sequence[Pictures], pairs: list[tuple[float, int, int
         y, x = place // across * (side + 16), place % across * (2 * side + 10)
         ImageDraw.Draw(sheet).text((x, y), f"{value:.3f}", fill="black")
         for k, path in enumerate((paths[i], paths[j])):
-            image = load_rgb(path.read_bytes()).image
+            image = load_rgb(path.read_bytes()).picture.image
             image.thumbnail((side, side))
             sheet.paste(image, (x + k * side, y + 14))
     sheet.save(file)
@@ -204,7 +205,7 @@ def crowds(sets: Sequence[Pictures], count: int) -> dict[str, Callable[[], Spect
     """Name the makers of many spectra."""
     rng = np.random.default_rng(0)
     grey = [
-        np.asarray(load_rgb(path.read_bytes()).image.convert("L").resize((SIDE, SIDE)), float)
+        np.asarray(load_rgb(path.read_bytes()).picture.image.convert("L").resize((SIDE, SIDE)), float)
         for each in sets
         for path in each.paths
     ]

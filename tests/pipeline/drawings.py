@@ -34,7 +34,7 @@ def drawing(seed: int, width: int = 240, height: int = 200) -> Image.Image:
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    return load_rgb(file.getvalue()).image
+    return load_rgb(file.getvalue()).picture.image
 
 
 def scaled(image: Image.Image, factor: float) -> Image.Image:
