@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipeline.config import usable_cores
 from pipeline.heads.member import Member
 from pipeline.heads.mlp import MlpTrainer
-from pipeline.heads.mlp_graph import BETA_1, BETA_2, EPSILON, _traced
+from pipeline.heads.mlp_graph import _traced
+from pipeline.heads.mlp_nodes import BETA_1, BETA_2, EPSILON
 from pipeline.heads.rows import FoldRows
 
 HIDDEN = 256
