@@ -38,7 +38,7 @@ def bbc(scored: Bootstrap) -> Corrected | None:
     In each resample of the groups the best head on the rows drawn is scored on the rows that were
     not drawn; the mean over resamples is the corrected score (Tsamardinos, Greasidou and
     Borboudakis, "Bootstrapping the out-of-sample predictions for efficient and accurate
-    cross-validation", Machine Learning 107 (2018), algorithm 4). Heads that are equally good on the
+    cross-validation", Machine Learning 107 (2018)). Heads that are equally good on the
     rows drawn count equally, so that their order changes nothing. It is a little pessimistic where
     one head is better than the others, since a resample holds fewer different rows to tell it by.
 

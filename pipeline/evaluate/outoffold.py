@@ -44,7 +44,7 @@ class OutOfFold:
         """Number of groups of one size that would tell as much; of rows where there are none.
 
         It is n^2 over the sum of the groups' squared sizes (Kish, "Survey Sampling" (1965),
-        section 8.2, for weights): the number of groups where they are equally large.
+        for unequal weights): the number of groups where they are equally large.
         """
         if self.groups is None:
             return float(len(self.labels))

@@ -37,7 +37,7 @@ def corrected_t(
 
     The variance of the J differences is multiplied by 1 / J + n_test / n_train rather than 1 / J,
     since training sets overlap (Nadeau and Bengio, "Inference for the Generalization Error",
-    Machine Learning 52 (2003), section 3.1; for repeated folds Bouckaert and Frank, "Evaluating the
+    Machine Learning 52 (2003); for repeated folds Bouckaert and Frank, "Evaluating the
     Replicability of Significance Tests for Comparing Learning Algorithms", 2004). It is made for
     repeats; a single division into few folds has little power, and :func:`tied` looks at rows.
 
