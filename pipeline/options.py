@@ -11,7 +11,8 @@ import click
 
 from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
-from pipeline.text import nearest, seconds_of
+from pipeline.sweepflags import take_choices
+from pipeline.text import seconds_of
 from pipeline.workshard import WorkShard
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -169,41 +170,13 @@ def _span(text: str) -> float:
         ) from error
 
 
-def _config(context: click.Context, _: click.Parameter, name: str | None) -> Any:
-    """Read the sweep file, whose choices become the defaults of the flags: so flags beat it."""
-    if name is None:
-        return None
-    from pipeline.sweepfile import read_sweepfile
-
-    file = read_sweepfile(name)
-    flags = {flag.name: flag for flag in context.command.params}
-    defaults = {}
-    for key, value in file.choices.items():
-        with file.toml.at(key):
-            defaults[key] = value if isinstance(value, bool) else str(value)
-            _check_flag(context, flags[key], defaults[key])
-    context.default_map = defaults
-    return file
-
-
-def _check_flag(context: click.Context, flag: click.Parameter, value: object) -> None:
-    """Refuse what the flag would refuse, before it does without knowing the line."""
-    try:
-        flag.type_cast_value(context, value)
-    except click.BadParameter as error:
-        hint = ""
-        if isinstance(flag.type, click.Choice):
-            hint = nearest(str(value), list(flag.type.choices))
-        raise UsageError(f"{flag.name}: {error.message.rstrip('.')}{hint}") from error
-
-
 heads_options = _all(
     _option(
         "--config",
         "A sweep file, such as headstart init writes, or the name of one that comes with the"
         " package: question. Flags beat it.",
         metavar="FILE|NAME",
-        callback=_config,
+        callback=take_choices,
         is_eager=True,
     ),
     features_options,

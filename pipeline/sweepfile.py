@@ -178,6 +178,8 @@ def _axis(toml: TomlFile, path: tuple[str | int, ...], head: str, given: Any) ->
     name = str(path[-1])
     with toml.at(*path):
         if name not in (known := settings_of(head)):
+            if name in CHOICES:
+                raise UsageError(f"{name} is no matter of one head: it goes above all [[heads]]")
             hint = nearest(name, [*known, *_OWN])
             raise UsageError(f"the head {head} has no setting {name!r}{hint}")
         if given == []:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli"},
     {"options"},
-    {"report"},
+    {"report", "sweepflags"},
     {
         "stage_one",
         "stage_two",

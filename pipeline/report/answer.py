@@ -83,9 +83,10 @@ def _too_big(question: Line | None, rivals: Sequence[tuple[Line, str]], board: B
 
 
 def _against(line: Line, which: str, found: Gain | None, question: Line) -> str:
-    fewer = question.parameters / max(1, line.parameters)
+    times = question.parameters / max(1, line.parameters)
+    fewer = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
     told = "scored on no fold of the other's" if found is None else _gain(found)
-    return f"{_name(line)}, {which}, {fewer:.3g} times fewer parameters: {told}"
+    return f"{_name(line)}, {which}, {fewer} times fewer parameters: {told}"
 
 
 def _verdict(gains: Sequence[Gain]) -> str:
@@ -98,7 +99,10 @@ def _verdict(gains: Sequence[Gain]) -> str:
         return "no: what is smaller is worse"
     if any(found.low is None for found in gains):
         return "open: one fold tells no uncertainty of this metric"
-    return "it is larger than it need be: a smaller head cannot be told apart from it"
+    return (
+        "it is larger than it need be, as far as these images can tell: a smaller head cannot be "
+        "told apart from it"
+    )
 
 
 def _what_helps(board: Board) -> list[str]:

@@ -174,6 +174,7 @@ MISTAKES = [
     ("[[heads]]\nhead = 'mlp'\n[[heads]]\nhead = 'knn'\nalpha = 1", 5, "no setting 'alpha'"),
     (HEAD + "droput = 0.5", 4, "did you mean dropout"),
     (HEAD + "epochs = 10\npooling = 'flaten'", 5, "did you mean flatten"),
+    (HEAD + "folds = 5", 4, "above all [[heads]]"),
     (HEAD + "only_first_fold = 'yes'", 4, "true or false"),
     (HEAD + "dropout = [0.1,\n  1.0]", 5, "below 1"),
     (HEAD + "dropout = true", 4, "a number"),
