@@ -36,9 +36,9 @@ from pipeline.dataset import load_dataset
 from pipeline.dataset.duplicates import SIMILAR, near_groups
 from pipeline.dataset.groups import sizes
 from pipeline.images.decode import Resize, load_rgb
-from pipeline.images.picture import PillowPicture
 from pipeline.images.facts import facts_of
 from pipeline.images.neighbours import RADIUS
+from pipeline.images.picture import PillowPicture
 from pipeline.images.resize import resized
 from pipeline.images.spectrum import (
     SIDE,
@@ -205,7 +205,9 @@ def crowds(sets: Sequence[Pictures], count: int) -> dict[str, Callable[[], Spect
     """Name the makers of many spectra."""
     rng = np.random.default_rng(0)
     grey = [
-        np.asarray(load_rgb(path.read_bytes()).picture.image.convert("L").resize((SIDE, SIDE)), float)
+        np.asarray(
+            load_rgb(path.read_bytes()).picture.image.convert("L").resize((SIDE, SIDE)), float
+        )
         for each in sets
         for path in each.paths
     ]

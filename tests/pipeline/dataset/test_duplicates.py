@@ -12,8 +12,8 @@ from PIL import Image
 from cache import FeatureStore
 from pipeline.assemble import FACTS_RECIPE
 from pipeline.dataset.duplicates import BOUND, Duplicates, find_duplicates, near_groups
-from pipeline.images.picture import PillowPicture
 from pipeline.images.facts import facts_of
+from pipeline.images.picture import PillowPicture
 from pipeline.images.spectrum import SIDE, similarity, spectrum_of, unit
 from tests.pipeline.drawings import COPIES, drawing, jpeg
 
@@ -28,7 +28,9 @@ def duplicates_of(
 ) -> Duplicates:
     keys = keys_of(len(images)) if keys is None else keys
     store = FeatureStore.open(place, FACTS_RECIPE)
-    store.append(keys, np.stack([facts_of(PillowPicture(image), "RGB", "PNG").pack() for image in images]))
+    store.append(
+        keys, np.stack([facts_of(PillowPicture(image), "RGB", "PNG").pack() for image in images])
+    )
     return find_duplicates(keys, store)
 
 
