@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.assemble import provenance
-from pipeline.config import HeadsConfig
+from pipeline.config import FeaturesConfig, HeadEntry, HeadsConfig
 from pipeline.dataset import require_labels
 from pipeline.dataset.duplicates import Duplicates, find_duplicates
 from pipeline.errors import UsageError
-from pipeline.events import Notice, Observer
+from pipeline.events import Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
 from pipeline.heads import HeadSpec, default_specs
+from pipeline.looks import looked
 from pipeline.roles import Roles, assign_roles
 from pipeline.stage_one import Features, find_dataset, make_features, require_one
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
-from pipeline.sweep.kept import KeptFits, Rows
-from pipeline.text import plural
+from pipeline.sweep.aside import Aside, set_aside
+from pipeline.sweep.kept import KeptFits, Memory, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class Heads:
         What each image was used for.
     result
         The leaderboard and the best head.
+    asides
+        Heads beside the board, on features or folds of their own.
+    looks
+        How often this holdout was looked at, by this run too; 0 where there is none.
     folder
         Where the run is written.
     created
@@ -57,6 +64,8 @@ class Heads:
     duplicates: Duplicates
     roles: Roles
     result: SweepResult
+    asides: tuple[Aside, ...]
+    looks: int
     folder: Path
     created: str
     environment: dict[str, str]
@@ -77,10 +86,10 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     """
     require_one(config.features, "heads")
     seed = config.features.backbone.seed
-    specs = _specs(config, observe)
+    specs = _specs(config)
     found = find_dataset(config.features)
     require_labels(found, config.folds)
-    features = make_features(config.features, found, observe)
+    features = make_features(_with_poolings(config), found, observe)
     lost = sorted(set(found.labels or ()) - set(features.dataset.labels or ()))
     if lost:
         raise UsageError(
@@ -106,6 +115,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         classes=tuple(map(str, classes)),
         groups=roles.groups[used],
         roles=roles.role[used],
+        alike=roles.found[used],
         rows_named=Rows(features.assembly.recipe.digest, features.keys[used]),
     )
     sweeping = SweepConfig(
@@ -118,7 +128,13 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         budget=config.budget,
     )
     with KeptFits(config.features.out / "heads" / "fits.sqlite") as memory:
+        began = time.monotonic()
         result = sweep(rows, sweeping, observe, memory)
+        until = None if config.budget is None else began + config.budget
+        asides = _asides(config, features, rows, used, sweeping, memory, observe, until)
+    looks = 0
+    if (tested := features.keys[roles.role == "test"]).size:
+        looks = looked(config.features.out / "heads" / "looks.json", tested)
     folder, created = _new_folder(config.features.out / "heads")
     return Heads(
         config=config,
@@ -127,6 +143,8 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         duplicates=duplicates,
         roles=roles,
         result=result,
+        asides=asides,
+        looks=looks,
         folder=folder,
         created=created,
         environment=provenance()
@@ -134,24 +152,68 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
     )
 
 
-def _specs(config: HeadsConfig, observe: Observer) -> tuple[HeadSpec, ...]:
+def _specs(config: HeadsConfig) -> tuple[HeadSpec, ...]:
     """List the heads to compare: the default ones, or those of the sweep file; by name, if named.
 
-    Heads on features or folds of their own are told of, and left out.
+    Heads on features or folds of their own are not among them; see `_asides`.
     """
     default = default_specs(config.heads)
     if not config.entries:
         return default
-    named = [e for e in config.entries if not config.heads or e.head in config.heads]
-    usual = (None, config.features.backbone.pooling)
-    alike = [e for e in named if e.pooling in usual and not e.only_first_fold]
+    alike = [e for e in _named(config) if not _on_its_own(e, config)]
     if not alike:
         which = " or ".join(config.heads) or "on the features and folds that all share"
         raise UsageError(f"the sweep file has no head {which}")
-    if other := len(named) - len(alike):
-        heads = plural(other, "head")
-        observe(Notice(f"left out {heads} on a pooling of their own or on the first fold alone"))
     return tuple(HeadSpec(entry.head, entry.settings) for entry in alike)
+
+
+def _named(config: HeadsConfig) -> list[HeadEntry]:
+    return [e for e in config.entries if not config.heads or e.head in config.heads]
+
+
+def _on_its_own(entry: HeadEntry, config: HeadsConfig) -> bool:
+    return entry.only_first_fold or entry.pooling not in (None, config.features.backbone.pooling)
+
+
+def _with_poolings(config: HeadsConfig) -> FeaturesConfig:
+    """Have stage one make the features of all heads, in one pass."""
+    usual = config.features.backbone
+    others = dict.fromkeys(
+        e.pooling for e in _named(config) if e.pooling not in (None, usual.pooling)
+    )
+    also = tuple(replace(usual, pooling=pooling) for pooling in others if pooling)
+    return replace(config.features, also=also)
+
+
+def _asides(
+    config: HeadsConfig,
+    features: Features,
+    rows: SweepData,
+    used: NDArray[np.int64],
+    sweeping: SweepConfig,
+    memory: Memory,
+    observe: Observer,
+    until: float | None,
+) -> tuple[Aside, ...]:
+    """Fit the heads that have features or folds of their own, each kind of them together."""
+    kinds: dict[tuple[str, bool], list[HeadSpec]] = {}
+    for entry in _named(config):
+        if _on_its_own(entry, config):
+            pooling = entry.pooling or config.features.backbone.pooling
+            own = kinds.setdefault((pooling, entry.only_first_fold), [])
+            own.append(HeadSpec(entry.head, entry.settings))
+    found: list[Aside] = []
+    for (pooling, first), specs in kinds.items():
+        made = next(m for m in features.made if m.assembly.recipe.pooling == pooling)
+        theirs = replace(
+            rows,
+            features=made.store.read(features.keys[used]),
+            rows_named=Rows(made.assembly.recipe.digest, features.keys[used]),
+        )
+        found += set_aside(
+            specs, pooling, theirs, sweeping, memory, observe, first_fold_only=first, until=until
+        )
+    return tuple(found)
 
 
 def save_best(heads: Heads) -> None:

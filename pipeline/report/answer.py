@@ -135,10 +135,12 @@ def _weights(lines: Sequence[Line], board: Board) -> list[str]:
         own = HeadSize(line.parameters).bytes
         training = training_bytes(line.spec, line.parameters)
         adam = "" if training is None else f", {human_bytes(training)} with Adam's two moments"
-        whole = (own if training is None else training) + board.backbone_bytes
+        both = ""
+        if board.backbone_bytes is not None:
+            whole = (own if training is None else training) + board.backbone_bytes
+            both = f", {human_bytes(whole)} with {board.backbone} as well"
         sentences.append(
-            f"{_name(line)}: {line.parameters} parameters of 4 bytes, {human_bytes(own)}{adam}, "
-            f"{human_bytes(whole)} with {board.backbone} as well"
+            f"{_name(line)}: {line.parameters} parameters of 4 bytes, {human_bytes(own)}{adam}{both}"
         )
     return [*sentences, "to predict takes the weights alone, and the backbone once for all heads"]
 

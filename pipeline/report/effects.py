@@ -98,7 +98,7 @@ class Board:
     batch
         Images at once in training, for which steps are counted.
     backbone, backbone_bytes
-        Name of the network below the heads, and bytes of its weights.
+        Name of the network below the heads, and bytes of its weight file; None where it has none.
     """
 
     lines: tuple[Line, ...]
@@ -107,7 +107,7 @@ class Board:
     scored: int
     batch: int
     backbone: str
-    backbone_bytes: int
+    backbone_bytes: int | None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def groups_line(heads: Heads) -> str:
     """Return the line of the summary: what the folds were kept from dividing, or were not."""
     groups, images = _counted(heads)
     if not groups:
-        return "groups     none: no two images are duplicates, or of one group of yours"
+        return "groups       none: no two images are duplicates, or of one group of yours"
     several = f"{plural(groups, 'group')} of {images} duplicates and near-duplicates"
     if heads.features.dataset.groups:
         several = f"{plural(groups, 'group')} of {images} images, your own and near-duplicates"
@@ -37,7 +37,7 @@ def groups_line(heads: Heads) -> str:
             f"NO GROUPS: {several} were left to chance: folds and holdout may have divided them, "
             f"and the scores flatter (who is with whom: {TABLE} beside the head file)"
         )
-    return f"groups     {several}, none divided (who is with whom: {TABLE} beside the head file)"
+    return f"groups       {several}, none divided (who is with whom: {TABLE} beside the head file)"
 
 
 def write_duplicates(heads: Heads) -> None:

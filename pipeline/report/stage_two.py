@@ -9,7 +9,11 @@ from typing import Any
 
 from pipeline.evaluate import METRICS
 from pipeline.heads import training_bytes
+from pipeline.heads.registry import settings_of
+from pipeline.report.answer import answer_text
+from pipeline.report.effects import Board, Line
 from pipeline.report.groups import groups_json, groups_line, write_duplicates
+from pipeline.report.judgement import judgement_json, judgement_lines, write_judgement
 from pipeline.report.stage_one import features_json, features_text
 from pipeline.stage_two import Heads
 from pipeline.sweep import Entry, SweepResult
@@ -28,7 +32,9 @@ def heads_json(heads: Heads) -> dict[str, Any]:
         "leaderboard": leaderboard,
         "best": leaderboard[0],
         "head_file": str(heads.head_file),
-        "holdout": dataclasses.asdict(result.holdout) if result.holdout else None,
+        "holdout": dataclasses.asdict(result.holdout) | {"looks": heads.looks}
+        if result.holdout
+        else None,
         "scheme": result.scheme,
         "folds": result.folds,
         "fits": result.fits,
@@ -42,6 +48,8 @@ def heads_json(heads: Heads) -> dict[str, Any]:
             "left_out": roles.count(""),
         },
         "groups": groups_json(heads),
+        **judgement_json(heads),
+        "asides": [{"pooling": a.pooling} | a.entry.plain() for a in heads.asides],
         "created": heads.created,
         "features": features_json(heads.features),
     }
@@ -70,12 +78,14 @@ def heads_text(heads: Heads, program: str) -> str:
     lines.append(groups_line(heads))
     if not METRICS[result.metric].greater_is_better:
         lines.append(f"{result.metric.replace('_', ' ')}: the lower the better")
+    lines += judgement_lines(heads)
     lines.append(_holdout_line(heads))
+    lines += _answer(heads)
     lines.append(
-        f"head file  {heads.head_file} ({human_bytes(heads.head_file.stat().st_size)}): "
+        f"head file    {heads.head_file} ({human_bytes(heads.head_file.stat().st_size)}): "
         f"{result.leaderboard[0].spec.name}"
     )
-    lines.append(f"use it     {program} predict {heads.head_file} IMAGE...")
+    lines.append(f"use it       {program} predict {heads.head_file} IMAGE...")
     return "\n".join(lines)
 
 
@@ -83,6 +93,7 @@ def write_run(heads: Heads) -> None:
     """Write leaderboard, duplicates, configuration and environment into the run's folder."""
     _write(heads.folder / "leaderboard.json", heads_json(heads))
     write_duplicates(heads)
+    write_judgement(heads)
     _write(heads.folder / "config.json", _config(heads))
     _write(heads.folder / "environment.json", heads.environment)
 
@@ -124,6 +135,43 @@ def _line(entry: Entry, width: int) -> str:
     ).rstrip()
 
 
+def _answer(heads: Heads) -> list[str]:
+    """Answer the question of the sweep file's own head, where there is one beside the board."""
+    if not any(entry.pooling or entry.only_first_fold for entry in heads.config.entries):
+        return []
+    return ["", answer_text(board_of(heads)), ""]
+
+
+def board_of(heads: Heads) -> Board:
+    """Put the board and what stands beside it together, for the answer."""
+    result, features = heads.result, heads.features
+    pooling = features.assembly.recipe.pooling
+    lines = (
+        *(Line.of(entry, pooling) for entry in result.leaderboard),
+        *(Line.of(aside.entry, aside.pooling) for aside in heads.asides),
+    )
+    file = features.assembly.weights.path
+    rows = heads.roles.count("train")
+    held = heads.roles.count("val") if result.scheme == "val" else rows // result.folds
+    return Board(
+        lines=lines,
+        metric=result.metric,
+        rows=rows,
+        scored=held,
+        batch=_batch(heads),
+        backbone=features.assembly.backbone.name,
+        backbone_bytes=file.stat().st_size if file else None,
+    )
+
+
+def _batch(heads: Heads) -> int:
+    """Images at once in the training of most networks that were asked for."""
+    sizes = [
+        int(e.settings["batch_size"]) for e in heads.config.entries if "batch_size" in e.settings
+    ]
+    return max(set(sizes), key=sizes.count) if sizes else settings_of("mlp")["batch_size"]
+
+
 def _fits_line(result: SweepResult) -> str:
     kept = f", {result.fits_reused} of them kept from earlier runs" if result.fits_reused else ""
     return f"{plural(result.fits, 'fit')}{kept}"
@@ -138,7 +186,12 @@ def _holdout_line(heads: Heads) -> str:
         )
     source = "test split" if "test" in (heads.features.dataset.splits or ()) else "holdout"
     shown = "undefined" if holdout.score is None else f"{holdout.score:.3f}"
+    again = (
+        f"; it was looked at {heads.looks} times now: choose by the scores above, not by it"
+        if heads.looks > 1
+        else ""
+    )
     return (
-        f"{source}    {holdout.metric.replace('_', ' ')} {shown} on {plural(holdout.n, 'image')} "
-        "that no head had seen, looked at once in this run, by the best head alone"
+        f"{source:<12} {holdout.metric.replace('_', ' ')} {shown} on {plural(holdout.n, 'image')} "
+        f"that no head had seen, looked at once in this run, by the best head alone{again}"
     )

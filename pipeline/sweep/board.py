@@ -56,7 +56,7 @@ def compared(
         if fits is None:
             late.append(spec.name)
             continue
-        trial = _scored(spec, fits, data, repeats, config)
+        trial = scored(spec, fits, data, repeats, config)
         if trial is None:
             observe(Notice(f"left out {spec.name}: its outputs are not finite numbers"))
         else:
@@ -92,7 +92,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + rest
 
 
-def _scored(
+def scored(
     spec: HeadSpec,
     fits: Sequence[Fit],
     data: SweepData,

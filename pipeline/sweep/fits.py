@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline.config import usable_cores
 from pipeline.evaluate import METRICS, Fold, fit_temperature, score
 from pipeline.events import FitDone, Observer
 from pipeline.heads.base import Fitted, HeadSpec, Trainer
+from pipeline.heads.mlp import MlpTrainer
 from pipeline.heads.registry import ALONE, trainer
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.scoring import logits_all
@@ -142,7 +143,7 @@ class _Work:
     def _family(
         self, own: list[int], number: int, rows: FoldRows, scored: NDArray[np.float32]
     ) -> None:
-        trainers = [trainer(self.specs[i]) for i in own]
+        trainers = [self._limited(trainer(self.specs[i])) for i in own]
         seeds = [fit_seed(self.config.seed, self.specs[i], number) for i in own]
         fits = type(trainers[0]).fit_all(trainers, rows, seeds)
         began = time.perf_counter()
@@ -157,6 +158,12 @@ class _Work:
         scores = self._scored(done, trainers, number, rows, scored, share)
         for i, fit in zip(own, scores, strict=True):
             self._keep(i, number, fit)
+
+    def _limited(self, fitter: Trainer) -> Trainer:
+        """Let a network end after the epoch at hand when time is up."""
+        if self.until is None or not isinstance(fitter, MlpTrainer):
+            return fitter
+        return replace(fitter, until=self.until)
 
     def _scored(
         self,

@@ -36,6 +36,8 @@ class SweepData:
     roles
         ``(n,)`` of ``"train"``, ``"val"``, ``"test"``; None: all train. Rows for test are scored
         once, by the best head; rows for val replace the folds.
+    alike
+        ``(n,)`` integers or None: equal for pictures that are alike, divided by folds or not.
     rows_named
         What names the rows for good, so that finished fits can be found again; None keeps none.
     """
@@ -45,11 +47,17 @@ class SweepData:
     classes: tuple[str, ...]
     groups: Labels | None = None
     roles: Sequence[str] | NDArray[np.str_] | None = None
+    alike: Labels | None = None
     rows_named: Rows | None = None
 
     def __post_init__(self) -> None:
         n = len(self.features)
-        parts = {"labels": self.labels, "groups": self.groups, "roles": self.roles}
+        parts = {
+            "labels": self.labels,
+            "groups": self.groups,
+            "roles": self.roles,
+            "alike": self.alike,
+        }
         for name, part in parts.items():
             if part is not None and len(part) != n:
                 raise ValueError(f"{name} has {len(part)} entries for {n} rows of features")
@@ -200,6 +208,8 @@ class SweepResult:
         The recommended head, fitted on more and more rows.
     nested
         Score of the whole procedure, choice included; None where it was not asked for.
+    random
+        Score of random numbers in place of features.
     best
         The first entry's head, fitted again on every row that is not for test.
     holdout
@@ -220,6 +230,7 @@ class SweepResult:
     judgement: Judgement
     curve: tuple[CurvePoint, ...]
     nested: NestedScore | None
+    random: float | None
     best: FittedHead
     holdout: Holdout | None
     trained_on: int

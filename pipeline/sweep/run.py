@@ -12,6 +12,7 @@ from pipeline.evaluate import Cost, NestedScore, nested_folds, nested_score, sco
 from pipeline.events import Notice, Observer, SweepPlanned, ignore
 from pipeline.heads.base import FittedHead, HeadSpec, fit_one
 from pipeline.heads.registry import trainer
+from pipeline.sweep.baseline import random_score
 from pipeline.sweep.board import Trial, compared
 from pipeline.sweep.curve import learning_curve
 from pipeline.sweep.fits import fit_folds, fit_seed, fold_rows
@@ -89,6 +90,7 @@ def sweep(
         judgement=judgement,
         curve=(*curve, whole),
         nested=_nested(specs, data, config, memory, observe, until) if config.nested else None,
+        random=random_score(data, repeats[0], config),
         best=best,
         holdout=holdout,
         trained_on=len(data.labels) - len(data.rows("test")),
