@@ -23,7 +23,7 @@ UPSTREAM   = -W 'ignore:__array__ implementation:DeprecationWarning'
 export DATA OUT BACKBONE
 
 .DEFAULT_GOAL := help
-.PHONY: help features heads test test-backends lint torture bench lock clean
+.PHONY: help features heads test test-backends lint torture bench bench-heads lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -51,8 +51,12 @@ torture: $(VENV)/dev ## inject faults into the cache (all that there are, or for
 	@$(VENV)/bin/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)-bench/done ## the benchmarks: peers and Headstart on the same work, alternating
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; \
-	  $(VENV)-bench/bin/python -m "$$(echo "$${script%.py}" | tr / .)" $(ARGS) || exit 1; done
+	@for name in cache end_to_end limits runs; do echo "== $$name"; \
+	  $(VENV)-bench/bin/python -m tests.bench.bench_$$name $(ARGS) || exit 1; done
+
+bench-heads: $(VENV)/dev ## benchmarks of stage two: Headstart against scikit-learn and Keras, and its statistics
+	@for name in sweep linear_heads mlp_heads bias; do echo "== $$name"; \
+	  $(VENV)/bin/python -m tests.bench.bench_$$name $(ARGS) || exit 1; done
 
 lock: $(VENV)/dev ## rebuild both lock files with the newest versions
 	@$(LOCK) --output-file requirements.lock > /dev/null

@@ -140,7 +140,8 @@ def _weights(lines: Sequence[Line], board: Board) -> list[str]:
             whole = (own if training is None else training) + board.backbone_bytes
             both = f", {human_bytes(whole)} with {board.backbone} as well"
         sentences.append(
-            f"{_name(line)}: {line.parameters} parameters of 4 bytes, {human_bytes(own)}{adam}{both}"
+            f"{_name(line)}: {line.parameters} parameters of 4 bytes, "
+            f"{human_bytes(own)}{adam}{both}"
         )
     return [*sentences, "to predict takes the weights alone, and the backbone once for all heads"]
 
