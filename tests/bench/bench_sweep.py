@@ -187,8 +187,9 @@ def main() -> None:
     shapes = [(300, 128, 2)] if chosen.quick else [(2000, 2048, 2), (5000, 2048, 10)]
     times, scores = [], []
     for shape in shapes:
-        for table, more in zip((times, scores), compare(Data.made(*shape), chosen.rounds)):
-            table += more
+        of_times, of_scores = compare(Data.made(*shape), chosen.rounds)
+        times += of_times
+        scores += of_scores
     report(chosen, "sweep", ("data", "who", "fits", "seconds", "ratio"), times)
     columns = ("data", "head", "headstart", "theirs", "difference", "deviation of folds")
     report(chosen, "sweep_scores", columns, scores)

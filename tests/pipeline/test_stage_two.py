@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -53,6 +54,7 @@ def test_one_command_makes_features_a_leaderboard_and_a_head(heads: Command, pho
     folder = Path(board["head_file"]).parent
     assert {path.name for path in folder.iterdir()} == {
         "best.head", "leaderboard.json", "config.json", "environment.json", "duplicates.csv",
+        "out_of_fold.npz", "hard.csv",
     }  # fmt: skip
     assert json.loads((folder / "leaderboard.json").read_text()) == board
     config = json.loads((folder / "config.json").read_text())
@@ -60,6 +62,92 @@ def test_one_command_makes_features_a_leaderboard_and_a_head(heads: Command, pho
     assert config["recipe"]["backbone"] == SMALL[1]
     assert len(config["heads"]) == len(board["leaderboard"])
     assert "tensorflow" in json.loads((folder / "environment.json").read_text())
+
+
+def test_what_heads_said_of_images_they_had_not_seen_is_kept(heads: Command, photos: Path) -> None:
+    board = heads(photos, only="logistic,knn").json
+    kept = np.load(Path(board["head_file"]).parent / "out_of_fold.npz")
+    assert len(kept["head"]) == len(board["leaderboard"])
+    assert kept["predicted"].shape == (len(kept["head"]), board["images"]["train"])
+    right = kept["class"][kept["predicted"]] == kept["label"]
+    scores = [entry["score"] for entry in board["leaderboard"]]
+    # The board has means over folds, which may differ by an image.
+    assert right.mean(axis=1).tolist() == pytest.approx(scores, abs=0.06)
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in kept["path"]]
+    assert kept["key"].tolist() == digests
+    assert kept["probability"].shape == (board["images"]["train"], 2)
+
+
+def test_a_board_says_what_it_is_worth(heads: Command, photos: Path) -> None:
+    board = heads(photos, only="logistic,knn").json
+    recommended = board["recommended"]
+    assert recommended in [
+        {"head": e["head"], "settings": e["settings"]} for e in board["leaderboard"]
+    ]
+    assert board["corrected"]["score"] <= board["best"]["score"]
+    assert 0 <= board["baseline"]["majority"] <= 0.6
+    assert 0 <= board["baseline"]["random"] <= 1
+    assert [point["rows"] for point in board["curve"]][-1] < board["images"]["train"]
+    assert set(board["per_class"]) == set(board["classes"])
+    assert board["groups"]["grouped_images"] == 0
+    assert board["fits"] == 5 * len(board["leaderboard"])
+
+
+def test_finished_fits_are_reused_and_the_second_look_at_a_holdout_is_told(
+    headstart: Command, photos: Path
+) -> None:
+    command = ("heads", photos, *SMALL, "--out", photos.parent / "fresh", "--heads", "logistic")
+    first = headstart(*command, "--json").json
+    assert (first["fits_reused"], first["holdout"]["looks"]) == (0, 1)
+    again = headstart(*command).out
+    assert f"{first['fits']} fits, {first['fits']} of them kept from earlier runs" in again
+    assert "it was looked at 2 times now" in again
+
+
+QUESTION = """
+backbone = "efficientnet-lite0"
+weights = "random"
+size = 32
+folds = 3
+
+[[heads]]
+head = "mlp"
+hidden = "12+8"
+epochs = 2
+patience = 0
+pooling = "flatten"
+only_first_fold = true
+
+[[heads]]
+head = "mlp"
+hidden = ["8", "4"]
+epochs = 2
+patience = 0
+
+[[heads]]
+head = "ridge"
+alpha = 100.0
+"""
+
+
+def test_a_head_on_features_of_its_own_is_compared_and_the_question_answered(
+    headstart: Command, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "question.toml"
+    file.write_text(QUESTION, encoding="utf-8")
+    command = ("heads", photos, "--config", file, "--out", tmp_path / "out")
+    ran = headstart(*command, "--json")
+    board = ran.json
+    (aside,) = board["asides"]
+    assert aside["pooling"] == "flatten"
+    assert aside["std"] is None
+    assert len(aside["fold_scores"]) == 1
+    assert "beside the board: mlp" in ran.err
+    assert [entry["head"] for entry in board["leaderboard"]].count("mlp") == 2
+    told = headstart(*command).out
+    assert "is the head too big?" in told
+    assert "what is in the weight file?" in told
+    assert "how many steps has an epoch?" in told
 
 
 def test_two_runs_give_the_same_leaderboard_but_for_the_seconds(
