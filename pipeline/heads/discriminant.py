@@ -165,9 +165,10 @@ def _by_rows(
 
 
 _LEAST = 1e-12
-"""In place of nothing, the part of the covariance that a shrinkage of 1 leaves."""
+"""In place of nothing: the part of the covariance that a shrinkage of 1 leaves, or its spread."""
 
 
 def _shifts(shares: Sequence[float], spread: float) -> list[float]:
     """Multiples of the identity beside the whole covariance: shrinkages, but for a factor."""
+    spread = max(spread, _LEAST)  # nil where each class is one row, or all columns are constant
     return [share * spread / max(1 - share, _LEAST) for share in shares]
