@@ -46,6 +46,13 @@ metric = {metric}
 folds = {folds}
 # 20 % of the images are kept for one last look at the best head; a test split takes their place.
 holdout = {holdout}
+# Groups and duplicates stay on one side of every fold; without, scores flatter.
+groups = {groups}
+# How often the folds are drawn, and whether the choice of the best head is cross-validated as well.
+repeats = {repeats}
+nested = {nested}
+# No fit is begun after this long; the same command goes on from there.
+# budget = "10m"
 # Seed of every random choice.
 seed = {seed}
 
@@ -86,6 +93,9 @@ def starter_toml(name: str = FILE_NAME) -> str:
         metric=_toml(usual.metric),
         folds=_toml(usual.folds),
         holdout=_toml(usual.holdout),
+        groups=_toml(usual.groups),
+        repeats=usual.repeats,
+        nested=_toml(usual.nested),
         seed=_toml(usual.features.backbone.seed),
     )
     return "\n".join((opening, *map(_table, _grids(default_specs()))))

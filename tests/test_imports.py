@@ -29,7 +29,7 @@ LAYERS = [
     {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
-    {"config", "memory", "tomlfile"},
+    {"config", "looks", "memory", "tomlfile"},
     {"workshard", "tomllines"},
     {"errors", "events", "text"},
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.evaluate import Fold
-from pipeline.events import Notice, Observer
+from pipeline.events import Notice, Observer, SweepPlanned
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.registry import trainer
 from pipeline.heads.size import training_bytes
@@ -58,6 +58,7 @@ def set_aside(
     folds = parts_of(data, config)[0][: 1 if first_fold_only else None]
     for spec in specs:
         observe(Notice(_told(spec, pooling, data, folds)))
+    observe(SweepPlanned(len(specs), len(specs) * len(folds)))
     done = fit_folds(specs, data, folds, config, memory, observe, until)
     asides = []
     for number, spec in enumerate(specs):

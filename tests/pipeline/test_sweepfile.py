@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from pipeline import options
 from pipeline.config import HeadEntry, HeadsConfig
 from pipeline.errors import UsageError
-from pipeline.heads import HEADS
+from pipeline.heads.mlp import MlpTrainer
 from pipeline.sweepfile import PRESETS, read_sweepfile
 from tests.pipeline.conftest import SMALL, Ran
 
@@ -258,7 +257,7 @@ only_first_fold = true
     tried = sorted((entry["head"], *entry["settings"].values()) for entry in board)
     assert tried == [("knn", 1), ("ridge", 1.0), ("ridge", 10.0)]
     assert ran.json["folds"] == 3
-    assert "left out 1 head" in ran.err
+    assert [aside["settings"] for aside in ran.json["asides"]] == [{"k": 3}]
     only = headstart("heads", "--config", path, "--json", "--heads", "knn")
     assert [entry["head"] for entry in only.json["leaderboard"]] == ["knn"]
     none = headstart("heads", "--config", path, "--json", "--heads", "logistic")
@@ -266,23 +265,8 @@ only_first_fold = true
     assert "no head logistic" in none.err
 
 
-@dataclass(frozen=True)
-class Regularised:
-    """Settings that a head of the question needs, trained by nobody."""
-
-    hidden: Sequence[int] = (256,)
-    dropout: float = 0.5
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    epochs: int = 20
-    patience: int | None = 5
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-
-
 @pytest.fixture
-def question(monkeypatch: pytest.MonkeyPatch) -> HeadsConfig:
-    monkeypatch.setitem(HEADS, "mlp", Regularised)
+def question() -> HeadsConfig:
     return configured("photos", "--config", "question")
 
 
@@ -320,7 +304,7 @@ def test_the_question_has_pairs_that_differ_in_one_thing_alone(
     question: HeadsConfig, setting: str
 ) -> None:
     def rest(entry: HeadEntry) -> str:
-        settings = vars(Regularised(**entry.settings)) | {setting: ...}
+        settings = vars(MlpTrainer(**entry.settings)) | {setting: ...}
         return repr((settings, entry.pooling, entry.only_first_fold))
 
     alike = [rest(entry) for entry in question.entries if entry.head == "mlp"]
@@ -330,7 +314,6 @@ def test_the_question_has_pairs_that_differ_in_one_thing_alone(
 def test_a_preset_goes_before_a_file_and_a_path_finds_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(HEADS, "mlp", Regularised)
     monkeypatch.chdir(tmp_path)
     Path("question").write_text("folds = 3", encoding="utf-8")
     assert read_sweepfile("question").toml.name == "question.toml"
