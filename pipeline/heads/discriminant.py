@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import UNSEEN, Fitted
-from pipeline.heads.checks import check_among, check_positive
 from pipeline.heads.fitted import CosineHead, LinearHead, unit_rows
-from pipeline.heads.grouping import by_key
-from pipeline.heads.linear import class_means, constant, linear_head, linear_size
+from pipeline.heads.linear import class_means, fit_together, linear_head, linear_size
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.shifted import shifted_solutions
 from pipeline.heads.shrinkage import ledoit_wolf_solution
 from pipeline.heads.size import HeadSize
-from pipeline.heads.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class CentroidTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        check_among("metric", self.metric, ("euclidean", "cosine"))
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count the directions, or weight and bias."""
@@ -77,10 +75,7 @@ class LdaTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        if self.shrinkage != "auto":
-            check_positive(shrinkage=self.shrinkage)
-            if float(self.shrinkage) > 1:
-                raise ValueError(f"shrinkage is {self.shrinkage}, and can be 1 at most")
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count weight and bias."""
@@ -91,19 +86,14 @@ class LdaTrainer:
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
         """Fit all shrinkages from the same moments; see :class:`pipeline.heads.base.Trainer`."""
-        if len(rows.seen) == 1:
-            yield from (constant(rows) for _ in trainers)
-            return
-        with one_blas_thread():
-            means = class_means(rows.standardised, rows.labels, rows.n_classes)[rows.seen]
-            fitted = by_key(
-                trainers,
-                lambda one: one.shrinkage == "auto",
-                lambda own: [
-                    _discriminant(rows, means, weight) for weight in _solved(rows, means, own)
-                ],
-            )
-        yield from fitted
+        return fit_together(
+            trainers, rows, lambda one: one.shrinkage == "auto", lambda own: _fitted(rows, own)
+        )
+
+
+def _fitted(rows: FoldRows, trainers: Sequence[LdaTrainer]) -> list[Fitted]:
+    means = class_means(rows.standardised, rows.labels, rows.n_classes)[rows.seen]
+    return [_discriminant(rows, means, weight) for weight in _solved(rows, means, trainers)]
 
 
 def _solved(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import UNSEEN, Fitted, Floats, Labels
 from pipeline.heads.fitted import LinearHead
+from pipeline.heads.grouping import by_key
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
+from pipeline.heads.threads import one_blas_thread
+
+T = TypeVar("T")
 
 
 def linear_size(dims: int, n_classes: int) -> HeadSize:
@@ -46,6 +53,27 @@ def constant(rows: FoldRows) -> Fitted:
     bias[rows.seen[0]] = 0
     weight = np.zeros((rows.features.shape[1], rows.n_classes), dtype=np.float32)
     return Fitted(LinearHead(weight, bias))
+
+
+def fit_together(
+    trainers: Sequence[T],
+    rows: FoldRows,
+    key: Callable[[T], Hashable],
+    fit: Callable[[list[T]], list[Fitted]],
+) -> Iterator[Fitted]:
+    """Fit settings of one key at once, in one BLAS thread; of a single class, that is the answer.
+
+    Yields
+    ------
+    Fitted
+        One a trainer, in their order.
+    """
+    if len(rows.seen) == 1:
+        yield from (constant(rows) for _ in trainers)
+        return
+    with one_blas_thread():
+        fitted = by_key(trainers, key, fit)
+    yield from fitted
 
 
 def indicators(rows: FoldRows) -> NDArray[np.float64]:

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import Fitted
-from pipeline.heads.checks import check_among, check_class_weight, check_positive
-from pipeline.heads.grouping import by_key
-from pipeline.heads.linear import class_weights, constant, indicators, linear_size
+from pipeline.heads.linear import class_weights, fit_together, indicators, linear_size
 from pipeline.heads.losses import binomial, multinomial
 from pipeline.heads.path import Problems, path
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
-from pipeline.heads.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ class LogisticTrainer:
     multi_class: str = "multinomial"
 
     def __post_init__(self) -> None:
-        check_positive(C=self.C, tol=self.tol)
-        check_among("multi_class", self.multi_class, ("multinomial", "ovr"))
-        check_class_weight(self.class_weight)
+        check_settings(self)
 
     @property
     def probabilistic(self) -> bool:
@@ -61,16 +57,12 @@ class LogisticTrainer:
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
         """Fit all C at once; see :class:`pipeline.heads.base.Trainer`."""
-        if len(rows.seen) == 1:
-            yield from (constant(rows) for _ in trainers)
-            return
-        with one_blas_thread():
-            fitted = by_key(
-                trainers,
-                lambda one: (one.multi_class, one.class_weight, one.tol),
-                lambda own: path(rows, _problems(own[0], rows), [one.C for one in own], own[0].tol),
-            )
-        yield from fitted
+        return fit_together(
+            trainers,
+            rows,
+            lambda one: (one.multi_class, one.class_weight, one.tol),
+            lambda own: path(rows, _problems(own[0], rows), [one.C for one in own], own[0].tol),
+        )
 
 
 def _problems(trainer: LogisticTrainer, rows: FoldRows) -> Problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import groupby
 from threading import Event
@@ -11,11 +11,11 @@ from typing import Literal, Self
 
 from pipeline.backbones.quiet import import_keras
 from pipeline.config import usable_cores
-from pipeline.errors import UsageError
 from pipeline.heads.base import Fitted
 from pipeline.heads.member import Member, Network, train
 from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
 from pipeline.heads.mlp_keras import KerasNetwork
+from pipeline.heads.ranges import check_setting
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import FLOAT32_BYTES, HeadSize, mlp_parameters
 from pipeline.heads.workers import in_order
@@ -75,23 +75,8 @@ class MlpTrainer:
     until: float | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        below_one = "at least 0 and below 1"
-        for name, fits, expected in (
-            ("hidden", all(_whole(units) for units in self.hidden), "whole numbers from 1"),
-            ("dropout", 0 <= self.dropout < 1, below_one),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("batch_size", _whole(self.batch_size), "a whole number from 1"),
-            ("epochs", _whole(self.epochs), "a whole number from 1"),
-            ("patience", self.patience is None or _whole(self.patience), "from 1, or none"),
-            ("stopping_fraction", 0 < self.stopping_fraction < 1, "between 0 and 1"),
-            ("weight_decay", self.weight_decay >= 0, "at least 0"),
-            ("l2", self.l2 >= 0, "at least 0"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, below_one),
-            ("class_weight", self.class_weight in (None, "balanced"), "'balanced', or none"),
-        ):
-            if not fits:
-                given = getattr(self, name)
-                raise UsageError(f"the head mlp has {name} {given!r}; it has to be {expected}")
+        for setting in fields(self):
+            check_setting("mlp", setting.name, getattr(self, setting.name))
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count weights and biases."""
@@ -101,23 +86,7 @@ class MlpTrainer:
     def fit_all(
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
-        """Fit one head a trainer on the same rows, each as if alone.
-
-        Parameters
-        ----------
-        trainers
-            The settings.
-        rows
-            What to fit on.
-        seeds
-            One a trainer, of every random choice; the same seed gives the same tensors on one
-            machine, whatever is trained beside it.
-
-        Yields
-        ------
-        Fitted
-            In the trainers' order, each when it and those before it are done.
-        """
+        """Train a core each; see :class:`pipeline.heads.base.Trainer`."""
         make, most = _maker(rows)
         at_hand = memory_at_hand()
         jobs = [
@@ -133,10 +102,6 @@ class MlpTrainer:
         """Reckon the memory that a fit takes beside the rows: the weights' copies, and dropout."""
         size = self.head_size(len(rows.labels), rows.features.shape[1], rows.n_classes)
         return COPIES * size.bytes + FLOAT32_BYTES * len(rows.labels) * sum(self.hidden)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
 
 
 def _maker(rows: FoldRows) -> tuple[Callable[[Member], Network], int]:

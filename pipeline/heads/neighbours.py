@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 
 from pipeline.heads.base import Fitted
-from pipeline.heads.checks import check_positive
 from pipeline.heads.fitted import NeighboursHead
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 
@@ -29,7 +29,7 @@ class NeighboursTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(k=self.k)
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count the rows, their labels, and two numbers."""

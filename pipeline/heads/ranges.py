@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Range:
 
 
 def check_setting(head: str, name: str, value: object) -> None:
-    """Refuse an impossible value of a setting; one that is not listed here is the trainer's affair.
+    """Refuse an impossible value of a setting; one that is not listed here can be anything.
 
     Raises
     ------
@@ -39,8 +43,16 @@ def check_setting(head: str, name: str, value: object) -> None:
     allowed = RANGES.get(name)
     if allowed is not None and not allowed.holds(value):
         raise UsageError(
-            f"the head {head} cannot have {name} = {value!r}; it has to be {allowed.expected}"
+            f"the head {head} cannot have {name} {value!r}; it has to be {allowed.expected}"
         )
+
+
+def check_settings(trainer: DataclassInstance) -> None:
+    """Raise a ValueError that names the first impossible setting of a trainer."""
+    for field in fields(trainer):
+        value, allowed = getattr(trainer, field.name), RANGES.get(field.name)
+        if allowed is not None and not allowed.holds(value):
+            raise ValueError(f"{field.name} is {value!r}, and has to be {allowed.expected}")
 
 
 # True is an int to Python, and to nobody else: hence the looks at the type.
@@ -80,10 +92,11 @@ RANGES: dict[str, Range] = {
     "alpha": POSITIVE,
     "tol": POSITIVE,
     "gamma": _or("scale", POSITIVE),
-    "shrinkage": _or("auto", _number("above 0, up to 1", lambda v: 0 < v <= 1)),
+    "shrinkage": _or("auto", _number("above 0, 1 at most", lambda v: 0 < v <= 1)),
     "kernel": _one_of("linear", "rbf"),
     "metric": _one_of("euclidean", "cosine"),
     "class_weight": _one_of(None, "balanced"),
+    "multi_class": _one_of("multinomial", "ovr"),
     "k": COUNT,
     "hidden": Range("whole numbers from 1, one a layer", _is_layers),
     "dropout": RATE,

@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import Fitted
-from pipeline.heads.checks import check_class_weight, check_positive
-from pipeline.heads.grouping import by_key
-from pipeline.heads.linear import class_weights, constant, indicators, linear_head, linear_size
+from pipeline.heads.linear import class_weights, fit_together, indicators, linear_head, linear_size
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows, outer_sum
 from pipeline.heads.shifted import shifted_solutions
 from pipeline.heads.size import HeadSize
-from pipeline.heads.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ class RidgeTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(alpha=self.alpha)
-        check_class_weight(self.class_weight)
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count weight and bias."""
@@ -50,16 +47,12 @@ class RidgeTrainer:
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
         """Fit all alphas at once; see :class:`pipeline.heads.base.Trainer`."""
-        if len(rows.seen) == 1:
-            yield from (constant(rows) for _ in trainers)
-            return
-        with one_blas_thread():
-            fitted = by_key(
-                trainers,
-                lambda one: one.class_weight,
-                lambda own: _path(rows, own[0].class_weight, [one.alpha for one in own]),
-            )
-        yield from fitted
+        return fit_together(
+            trainers,
+            rows,
+            lambda one: one.class_weight,
+            lambda own: _path(rows, own[0].class_weight, [one.alpha for one in own]),
+        )
 
 
 def _path(rows: FoldRows, class_weight: str | None, alphas: Sequence[float]) -> list[Fitted]:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.base import Fitted
-from pipeline.heads.checks import check_among, check_class_weight, check_positive
 from pipeline.heads.fitted import LinearHead
 from pipeline.heads.kernel import KernelHead, VotesHead
 from pipeline.heads.linear import constant, linear_head
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 from pipeline.heads.threads import one_blas_thread
@@ -50,11 +50,7 @@ class SvcTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(C=self.C)
-        check_among("kernel", self.kernel, ("linear", "rbf"))
-        check_class_weight(self.class_weight)
-        if self.gamma != "scale":
-            check_positive(gamma=self.gamma)
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count what it keeps at most: every row a support vector, every class seen."""

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from pipeline.heads.base import Fitted
-from pipeline.heads.checks import check_class_weight, check_positive
-from pipeline.heads.grouping import by_key
-from pipeline.heads.linear import class_weights, constant, indicators, linear_size
+from pipeline.heads.linear import class_weights, fit_together, indicators, linear_size
 from pipeline.heads.losses import squared_hinge
 from pipeline.heads.path import Problems, path
+from pipeline.heads.ranges import check_settings
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
-from pipeline.heads.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class SvmTrainer:
     probabilistic: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(C=self.C, tol=self.tol)
-        check_class_weight(self.class_weight)
+        check_settings(self)
 
     def head_size(self, rows: int, dims: int, n_classes: int) -> HeadSize:
         """Count weight and bias."""
@@ -52,16 +49,12 @@ class SvmTrainer:
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
         """Fit all C at once; see :class:`pipeline.heads.base.Trainer`."""
-        if len(rows.seen) == 1:
-            yield from (constant(rows) for _ in trainers)
-            return
-        with one_blas_thread():
-            fitted = by_key(
-                trainers,
-                lambda one: (one.class_weight, one.tol),
-                lambda own: path(rows, _problems(own[0], rows), [one.C for one in own], own[0].tol),
-            )
-        yield from fitted
+        return fit_together(
+            trainers,
+            rows,
+            lambda one: (one.class_weight, one.tol),
+            lambda own: path(rows, _problems(own[0], rows), [one.C for one in own], own[0].tol),
+        )
 
 
 def _problems(trainer: SvmTrainer, rows: FoldRows) -> Problems:
