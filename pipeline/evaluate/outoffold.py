@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.evaluate.folds import Fold
 from pipeline.evaluate.metrics import METRICS, Metric, Values, Weights, mean_defined, mean_of_rows
@@ -81,6 +82,39 @@ def in_rows(plan: Sequence[Sequence[Fold]], parts: Sequence[Sequence[Floats]], n
         for (_, test), part in zip(folds, logits, strict=True):
             own[test] = part
     return rows
+
+
+def gathered(
+    labels: Labels,
+    groups: Labels | None,
+    plan: Sequence[Sequence[Fold]],
+    heads: Sequence[Sequence[Floats]],
+) -> tuple[NDArray[np.int64], OutOfFold]:
+    """Bring together what heads said of the rows that a plan scores.
+
+    Parameters
+    ----------
+    labels, groups
+        ``(m,)`` integers of all rows; groups may be None.
+    plan
+        Repeats, each a list of folds over all rows that scores the same ones, each once.
+    heads
+        Of each head the logits of the test parts, one after the other through all repeats.
+
+    Returns
+    -------
+    rows, predictions
+        ``(n,)`` ascending positions of the rows scored, and the predictions for these.
+    """
+    rows = np.sort(np.concatenate([test for _, test in plan[0]]))
+    local = [[(train, np.searchsorted(rows, test)) for train, test in folds] for folds in plan]
+    ends = np.cumsum([len(folds) for folds in plan]).tolist()
+    starts = [0, *ends[:-1]]
+    logits = [
+        in_rows(local, [parts[a:b] for a, b in zip(starts, ends, strict=True)], len(rows))
+        for parts in heads
+    ]
+    return rows, OutOfFold(labels[rows], logits, None if groups is None else groups[rows])
 
 
 def scorer_of_all(metric: str, oof: OutOfFold) -> Callable[[Weights], Values]:

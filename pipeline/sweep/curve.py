@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate import Fold, OutOfFold, bootstrap, in_rows, intervals
+from pipeline.evaluate import Fold, bootstrap, gathered, intervals
 from pipeline.events import ignore
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.stopping import stopping_rows
@@ -62,11 +62,7 @@ def _point(
     config: SweepConfig,
 ) -> CurvePoint:
     own = by_parts(spec, logits, [data.labels[out] for _, out in parts], config.metric)
-    scored = np.sort(np.concatenate([out for _, out in parts]))
-    local = [(fit, np.searchsorted(scored, out)) for fit, out in parts]
-    oof = OutOfFold(
-        data.labels[scored], [in_rows([local], [own], len(scored))], data.groups_at(scored)
-    )
+    _, oof = gathered(data.labels, data.groups, [parts], [own])
     found = bootstrap(config.metric, oof, config.seed)
     rows = int(np.mean([len(fit) for fit, _ in parts]))
     return CurvePoint(rows, float(found.scores[0]), intervals(found)[0])

@@ -17,13 +17,12 @@ from pipeline.evaluate import (
     HardRow,
     Interval,
     Labels,
-    OutOfFold,
     PerClass,
     bbc,
     bootstrap,
     calibrated,
+    gathered,
     hard_rows,
-    in_rows,
     intervals,
     majority_score,
     per_class,
@@ -106,32 +105,20 @@ def judge(
     seed
         Of the resamples.
     """
-    rows = np.sort(np.concatenate([out for _, out in repeats[0]]))
-    local = [[(fit, np.searchsorted(rows, out)) for fit, out in folds] for folds in repeats]
-    known = labels[rows]
-    logits = [in_rows(local, _by_repeat(c.logits, repeats), len(rows)) for c in candidates]
-    oof = OutOfFold(known, logits, None if groups is None else groups[rows])
+    rows, oof = gathered(labels, groups, repeats, [c.logits for c in candidates])
     scored = bootstrap(metric, oof, seed)
     best = candidates[0]
     first = list(best.logits[: len(repeats[0])])
     return Judgement(
         rows=rows,
-        predicted=np.stack([each[0].argmax(axis=1) for each in logits]),
-        probabilities=softmax(logits[0][0] / best.temperature).astype(np.float32),
+        predicted=np.stack([each[0].argmax(axis=1) for each in oof.logits]),
+        probabilities=softmax(oof.logits[0][0] / best.temperature).astype(np.float32),
         scores=tuple(scored.scores.tolist()),
         intervals=tuple(intervals(scored)),
         corrected=bbc(scored),
         recommended=recommended(scored, [c.cost for c in candidates]),
         majority=majority_score(metric, labels, repeats[0], n_classes),
-        classes=per_class(known, logits[0]),
+        classes=per_class(oof.labels, oof.logits[0]),
         calibration=calibrated(first, [labels[out] for _, out in repeats[0]]),
         hard=tuple(replace(row, row=int(rows[row.row])) for row in hard_rows(oof)),
     )
-
-
-def _by_repeat(
-    logits: Sequence[Floats], repeats: Sequence[Sequence[Fold]]
-) -> list[Sequence[Floats]]:
-    """Divide a head's logits, part by part, into those of each repeat."""
-    ends = np.cumsum([len(folds) for folds in repeats]).tolist()
-    return [logits[end - len(folds) : end] for end, folds in zip(ends, repeats, strict=True)]
