@@ -37,6 +37,11 @@ class Roles:
     groups: NDArray[np.int64]
     found: NDArray[np.int64]
 
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """Ascending positions of the images that are not left out."""
+        return np.flatnonzero(self.role != "")
+
     def count(self, role: str) -> int:
         """Count the images with a role; ``""`` counts those left out."""
         return int((self.role == role).sum())
@@ -84,9 +89,9 @@ def assign_roles(
         raise UsageError(
             f"every val image of {dataset.name} is in a group with a test image; none is left"
         )
-    used = np.flatnonzero(role != "")
-    require_labels(replace(dataset, splits=tuple(role)).take(used), folds)
-    return Roles(role, groups, found)
+    roles = Roles(role, groups, found)
+    require_labels(replace(dataset, splits=tuple(role)).take(roles.used), folds)
+    return roles
 
 
 def _groups(dataset: Dataset, duplicates: Duplicates) -> NDArray[np.int64]:

@@ -108,7 +108,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         observe=observe,
     )
     classes, labels = np.unique(np.array(features.dataset.labels), return_inverse=True)
-    used = np.flatnonzero(roles.role != "")
+    used = roles.used
     rows = SweepData(
         features=features.store.read(features.keys[used]),
         labels=labels[used],
@@ -125,12 +125,10 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         specs=specs,
         repeats=config.repeats,
         nested=config.nested,
-        budget=config.budget,
     )
     with KeptFits(config.features.out / "heads" / "fits.sqlite") as memory:
-        began = time.monotonic()
-        result = sweep(rows, sweeping, observe, memory)
-        until = None if config.budget is None else began + config.budget
+        until = None if config.budget is None else time.monotonic() + config.budget
+        result = sweep(rows, sweeping, observe, memory, until)
         asides = _asides(config, features, rows, used, sweeping, memory, observe, until)
     looks = 0
     if (tested := features.keys[roles.role == "test"]).size:

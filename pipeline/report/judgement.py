@@ -100,7 +100,7 @@ def write_judgement(heads: Heads) -> None:
     and of the best head ``probability`` (n, classes), float32.
     """
     judged, features = heads.result.judgement, heads.features
-    at = _positions(heads)[judged.rows]
+    at = heads.roles.used[judged.rows]
     arrays = {
         "path": np.array([str(features.dataset.paths[i]) for i in at]),
         "key": np.array([features.keys[i].tobytes().hex() for i in at]),
@@ -124,7 +124,7 @@ _COLUMNS = ("path", "label", "given", "wrong")
 
 def _hard(heads: Heads) -> list[tuple[str, str, str, float]]:
     """Path, label, the label that most heads give instead, and the share of heads wrong."""
-    at = _positions(heads)
+    at = heads.roles.used
     return [
         (
             str(heads.features.dataset.paths[at[row.row]]),
@@ -134,11 +134,6 @@ def _hard(heads: Heads) -> list[tuple[str, str, str, float]]:
         )
         for row in heads.result.judgement.hard
     ]
-
-
-def _positions(heads: Heads) -> Any:
-    """Positions in the data set of the rows of the sweep."""
-    return np.flatnonzero(heads.roles.role != "")
 
 
 def _label(heads: Heads, position: int) -> str:

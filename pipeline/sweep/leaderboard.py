@@ -91,8 +91,6 @@ class SweepConfig:
         How often the folds are drawn.
     nested
         Whether the choice of the best head is scored by cross-validation around it.
-    budget
-        Seconds after which no further fit begins; None for no limit.
     largest
         Bytes of tensors above which a head is left out, since no head file could hold it.
     """
@@ -103,7 +101,6 @@ class SweepConfig:
     specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
     repeats: int = 1
     nested: bool = False
-    budget: float | None = None
     largest: int = MAX_HEAD
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,6 +36,7 @@ def sweep(
     config: SweepConfig | None = None,
     observe: Observer = ignore,
     memory: Memory | None = None,
+    until: float | None = None,
 ) -> SweepResult:
     """Compare heads by cross-validation, or on the val rows, and fit the best one for use.
 
@@ -51,6 +51,8 @@ def sweep(
         and notices.
     memory
         Where finished fits are kept, and found again; None keeps none.
+    until
+        Reading of ``time.monotonic`` after which no further fit is begun; None for no limit.
 
     Raises
     ------
@@ -60,7 +62,6 @@ def sweep(
         every head had to be left out.
     """
     config, memory = config or SweepConfig(), memory or Forgetful()
-    until = None if config.budget is None else time.monotonic() + config.budget
     repeats = parts_of(data, config)
     specs = that_fit_a_file(data, config, observe)
     parts = [part for folds in repeats for part in folds]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_a_budget_leaves_out_what_it_does_not_reach_and_the_next_run_goes_on(
     memory: KeptFits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="--budget"):
-        sweep(named(), SweepConfig(specs=RIDGE, budget=-1.0), memory=memory)
+        sweep(named(), SweepConfig(specs=RIDGE), memory=memory, until=time.monotonic() - 1)
 
     now = 0.0
     seen: list[Event] = []
@@ -137,7 +138,7 @@ def test_a_budget_leaves_out_what_it_does_not_reach_and_the_next_run_goes_on(
     monkeypatch.setattr("pipeline.sweep.fits.usable_cores", lambda: 1)
     monkeypatch.setattr("pipeline.sweep.fits.time.monotonic", lambda: now)
     specs = (RIDGE[0], FAST[0])
-    part = sweep(named(), SweepConfig(specs=specs, folds=2, budget=2.5), observe, memory)
+    part = sweep(named(), SweepConfig(specs=specs, folds=2), observe, memory, until=2.5)
     assert (part.fits, [entry.spec for entry in part.leaderboard]) == (3, [RIDGE[0]])
     assert any(isinstance(event, Notice) and "time was up" in event.text for event in seen)
     monkeypatch.undo()
