@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from pipeline.heads import HeadSpec, default_specs
 from pipeline.heads.registry import settings_of
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
 from pipeline.sweep.kept import KeptFits, Rows
-from tests.bench.bench_linear_heads import Data
+from tests.bench.bench_linear_heads import Data, timed
 from tests.bench.common import flags, in_turn, ratio, report
 
 FOLDS = 5
@@ -125,15 +124,6 @@ def _keras(spec: HeadSpec, data: Data, train: NDArray[np.int64], out: NDArray[np
     return float((given == data.labels[out]).mean())
 
 
-def _timed(work: Callable[[], Any], kept: dict[str, Any], name: str) -> Callable[[], float]:
-    def measure() -> float:
-        began = time.perf_counter()
-        kept[name] = work()
-        return time.perf_counter() - began
-
-    return measure
-
-
 def compare(data: Data, rounds: int) -> tuple[list[list[object]], list[list[object]]]:
     """Times of both, of a second run and of one more value; and the scores side by side."""
     rows, kept = rows_of(data), dict[str, Any]()
@@ -151,12 +141,12 @@ def compare(data: Data, rounds: int) -> tuple[list[list[object]], list[list[obje
                 return sweep(rows, replace(config, specs=tuple(specs)), memory=memory)
 
         works = {
-            "theirs": _timed(lambda: theirs(data), kept, "theirs"),
-            "ours": _timed(first, kept, "ours"),
+            "theirs": timed(lambda: theirs(data), kept, "theirs"),
+            "ours": timed(first, kept, "ours"),
         }
         took = in_turn(works, rounds)
-        second = _timed(lambda: again(config.specs), kept, "again")()
-        more = _timed(lambda: again((*config.specs, _MORE)), kept, "more")()
+        second = timed(lambda: again(config.specs), kept, "again")()
+        more = timed(lambda: again((*config.specs, _MORE)), kept, "more")()
     result: SweepResult = kept["ours"]
     times: list[list[object]] = [
         [data.name, "GridSearchCV and Keras fit", None, statistics.median(took["theirs"]), None],
