@@ -27,7 +27,7 @@ from pipeline.evaluate.smallest import Cost, recommended
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax, softmax
 from pipeline.evaluate.temperature import cross_fitted, fit_temperature
 from pipeline.evaluate.ties import Part, tied
-from pipeline.evaluate.ttest import TTest, corrected_t
+from pipeline.evaluate.ttest import TTest, corrected_error, corrected_t
 
 __all__ = [
     "BINS",
@@ -55,6 +55,7 @@ __all__ = [
     "bootstrap",
     "calibrated",
     "calibration",
+    "corrected_error",
     "corrected_t",
     "cross_fitted",
     "fit_temperature",

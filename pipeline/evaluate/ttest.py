@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.evaluate.bootstrap import LEVEL, Interval
 from pipeline.evaluate.folds import Fold
+from pipeline.evaluate.softmax import Floats
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,9 @@ def corrected_t(
 ) -> TTest:
     """Compare two heads by the corrected resampled t-test.
 
-    The variance of the J differences is multiplied by 1 / J + n_test / n_train rather than 1 / J,
-    since training sets overlap (Nadeau and Bengio, "Inference for the Generalization Error",
-    Machine Learning 52 (2003); for repeated folds Bouckaert and Frank, "Evaluating the
-    Replicability of Significance Tests for Comparing Learning Algorithms", 2004). It is made for
-    repeats; a single division into few folds has little power, and :func:`tied` looks at rows.
+    For repeated folds by Bouckaert and Frank, "Evaluating the Replicability of Significance Tests
+    for Comparing Learning Algorithms", 2004; see `corrected_error`. It is made for repeats; a
+    single division into few folds has little power, and :func:`tied` looks at rows.
 
     Parameters
     ----------
@@ -60,8 +59,24 @@ def corrected_t(
     if len(both) < 2:
         return TTest(mean, 1.0, Interval(-np.inf, np.inf))
     ratio = float(np.mean([len(test) / len(train) for _, (train, test) in both]))
-    error = float(np.sqrt((1 / len(both) + ratio) * differences.var(ddof=1)))
-    return _student(mean, error, len(both) - 1)
+    return _student(mean, corrected_error(differences, ratio), len(both) - 1)
+
+
+def corrected_error(differences: Floats, ratio: float) -> float:
+    """Estimate the standard error of the mean of J differences, one a fold, J at least 2.
+
+    The variance is multiplied by 1 / J + n_test / n_train rather than 1 / J, since training sets
+    overlap (Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52
+    (2003)).
+
+    Parameters
+    ----------
+    differences
+        ``(J,)``.
+    ratio
+        n_test / n_train, of rows.
+    """
+    return float(np.sqrt((1 / len(differences) + ratio) * np.var(differences, ddof=1)))
 
 
 def _student(mean: float, error: float, freedom: int) -> TTest:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pipeline.evaluate import METRICS
+from pipeline.evaluate import METRICS, corrected_error
 from pipeline.heads import HeadSpec
 from pipeline.heads.registry import settings_of
 from pipeline.sweep import Entry
@@ -150,10 +150,10 @@ def gain(pairs: Sequence[Pair], board: Board) -> Gain | None:
     """Compare the first heads of the pairs with the second ones on the folds that all share.
 
     With several folds, by the corrected resampled t-test, whose variance allows for what the
-    training parts of folds have in common (Nadeau and Bengio, "Inference for the Generalization
-    Error", Machine Learning 52 (2003)). With one fold and accuracy as the metric, by the interval
-    of Agresti and Caffo (The American Statistician 54 (2000)) for two proportions, as if they were
-    of different images: rather too wide. Pairs on fewer folds than the others are left out.
+    training parts of folds have in common (:func:`pipeline.evaluate.corrected_error`). With one
+    fold and accuracy as the metric, by the interval of Agresti and Caffo (The American Statistician
+    54 (2000)) for two proportions, as if they were of different images: rather too wide. Pairs on
+    fewer folds than the others are left out.
 
     Parameters
     ----------
@@ -196,8 +196,7 @@ def _t_half_width(differences: Any, board: Board) -> float:
     from scipy.stats import t
 
     count = len(differences)
-    share = 1 / count + board.scored / max(1, board.rows - board.scored)
-    error = math.sqrt(share * float(np.var(differences, ddof=1)))
+    error = corrected_error(differences, board.scored / max(1, board.rows - board.scored))
     return float(t.ppf((1 + LEVEL) / 2, count - 1)) * error
 
 
