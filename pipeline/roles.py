@@ -12,6 +12,7 @@ from pipeline.dataset.duplicates import Duplicates
 from pipeline.dataset.groups import numbered, smallest, united
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer, ignore
+from pipeline.images.hashing import in_key_order
 from pipeline.text import plural
 
 HOLDOUT_FRACTION = 0.2
@@ -140,8 +141,7 @@ def _names(user_groups: tuple[str, ...], groups: NDArray[np.int64]) -> NDArray[n
 
 
 def _first_keys(keys: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.uint8]:
-    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
-    _, first, number = np.unique(whole, return_index=True, return_inverse=True)
+    first, number = in_key_order(keys)
     return keys[first[smallest(number, groups)]]
 
 

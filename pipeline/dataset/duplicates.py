@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from cache import FeatureStore
 from pipeline.dataset.groups import joined, sizes, united
 from pipeline.images.facts import FACTS_BYTES, FACTS_DTYPE
+from pipeline.images.hashing import in_key_order
 from pipeline.images.neighbours import Pairs, near_codes, shelves
 from pipeline.images.spectrum import codes, similarity, transposed, unit
 
@@ -96,13 +97,10 @@ def find_duplicates(keys: NDArray[np.uint8], facts: FeatureStore) -> Duplicates:
     facts
         The store of what decoding them told; images that it lacks are like none.
     """
-    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
     # In the order of the keys, so that the order of the images changes no group.
-    _, first, file = np.unique(whole, return_index=True, return_inverse=True)
+    first, file = in_key_order(keys)
     rows = _rows(facts, keys[first])
-    _, pixels = np.unique(
-        np.ascontiguousarray(rows["pixels"]).view("V32").ravel(), return_inverse=True
-    )
+    _, pixels = in_key_order(rows["pixels"])
     near, correlation = near_groups((rows["spectrum"], rows["trimmed"]))
     # Rounding takes a correlation beyond 1.
     distance = np.maximum(0, 1 - correlation[file])
@@ -136,7 +134,9 @@ def near_groups(
         reference = left[first[number]]
         others = left != reference
         left, reference = left[others], reference[others]
-        alike = np.max([_Pictures(each).alike(left, reference) for each in spectra], axis=0)
+        involved, at = np.unique((left, reference), return_inverse=True)
+        i, j = at.reshape(2, -1)
+        alike = np.max([_Pictures(each[involved]).alike(i, j) for each in spectra], axis=0)
         stays = alike >= BOUND
         group[left[stays]], correlation[left[stays]] = reference[stays], alike[stays]
         left = left[~stays]

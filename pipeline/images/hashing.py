@@ -111,9 +111,18 @@ def distinct(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int
         int64 of shape (m,), ascending: where each of the m distinct keys stands first; and int64
         of shape (n,): a number from 0 to m - 1 that equal keys share.
     """
+    first, number = in_key_order(keys)
+    return np.sort(first), number
+
+
+def in_key_order(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Do what `distinct` does, with `first` in the order of the keys, which `number` counts in.
+
+    So neither depends on the order in which images come.
+    """
     whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
     _, first, number = np.unique(whole, return_index=True, return_inverse=True)
-    return np.sort(first).astype(np.int64), number.astype(np.int64)
+    return first.astype(np.int64), number.astype(np.int64)
 
 
 def read_image(path: Path, key: bytes | None) -> bytes:
