@@ -204,7 +204,9 @@ class _Run:
             low, below = np.where(slopes < 0, (lengths, slopes), (low, below))
             high, above = np.where(slopes < 0, (high, above), (lengths, slopes))
             width = np.where(np.isinf(high), 0, high - low)
-            inside = low + width * np.clip(below / (below - above), 0.1, 0.9)
+            # Nil over nil where a slope was nil from the start: no width there either.
+            share = below / np.minimum(below - above, -1e-300)
+            inside = low + width * np.clip(share, 0.1, 0.9)
             lengths = np.where(steep, np.where(np.isinf(high), far, inside), lengths)
         return lengths.astype(values.dtype)
 
