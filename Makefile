@@ -73,7 +73,8 @@ $(VENV)/base: requirements.lock pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
-	@$(VENV)/bin/python -c 'from pipeline.images import compiled; compiled.load_kernels()'
+	@$(VENV)/bin/python -c 'from pipeline.heads import mlp_compiled; from pipeline.images import compiled; \
+	  compiled.load_kernels(); mlp_compiled.load_kernels()'
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/base

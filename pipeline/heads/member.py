@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.base import Fitted, Labels
+from pipeline.heads.base import Fitted, Labels, log_softmax
 from pipeline.heads.fitted import MlpHead
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.scaling import Scaling
@@ -73,6 +72,19 @@ class Member:
         """Positions of the training rows in the order of one more epoch."""
         return self.draws.permutation(self.train)
 
+    def noise(self, units: int) -> NDArray[np.float32]:
+        """Draw from [0, 1) what the dropout of a layer compares its rate with in one more epoch.
+
+        Returns
+        -------
+        ndarray
+            float32 ``(len(train), units)``; zeros without dropout.
+        """
+        shape = (len(self.train), units)
+        if not self.trainer.dropout:
+            return np.zeros(shape, np.float32)
+        return self.draws.random(shape, np.float32)
+
 
 class Network(Protocol):
     """The network of one member, on some library."""
@@ -99,15 +111,20 @@ def train(member: Member, network: Network, cancelled: Event) -> Fitted | None:
         if cancelled.is_set():
             return None
         loss = network.epoch()
-        if stopping.ends(network.head, loss) or _late(settings.until):
+        if stopping.ends(network.head, loss) or (settings.ended and settings.ended()):
             break
     whole = settings.patience is None and stopping.epochs == settings.epochs
     head = stopping.best or network.head()
     return Fitted(_folded(head, member.rows.scaling), stopping.epochs, stopping.ended or whole)
 
 
-def _late(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
+def loss_of_held(member: Member, head: MlpHead) -> float | None:
+    """Mean cross-entropy of the rows kept for early stopping; None where there are none."""
+    rows, held = member.rows, member.held
+    if not len(held):
+        return None
+    logp = log_softmax(head.logits(rows.standardised[held]))
+    return float(-logp[np.arange(len(held)), rows.labels[held]].mean())
 
 
 def glorot(units: Sequence[int], draws: np.random.Generator) -> MlpHead:

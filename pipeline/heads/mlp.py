@@ -13,11 +13,13 @@ from pipeline.backbones.quiet import import_keras
 from pipeline.config import usable_cores
 from pipeline.heads.base import Fitted
 from pipeline.heads.member import Member, Network, train
+from pipeline.heads.mlp_compiled import CompiledNetwork, load_kernels
 from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
 from pipeline.heads.mlp_keras import KerasNetwork
 from pipeline.heads.ranges import check_setting
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import FLOAT32_BYTES, HeadSize, mlp_parameters
+from pipeline.heads.threads import one_blas_thread
 from pipeline.heads.workers import in_order
 from pipeline.memory import members_at_once, memory_at_hand
 
@@ -55,9 +57,9 @@ class MlpTrainer:
         Share of the target that is spread over all classes.
     class_weight
         ``"balanced"`` lets all classes count alike in the loss.
-    until
-        When to end after the epoch at hand, by `time.monotonic`; the fit has then not converged.
-        No setting, but a budget.
+    ended
+        Asked after each epoch: where it says so the fit ends, and has not converged. No setting,
+        but a budget or an interrupt.
     """
 
     hidden: Sequence[int] = (256,)
@@ -72,7 +74,7 @@ class MlpTrainer:
     label_smoothing: float = 0.0
     class_weight: Literal["balanced"] | None = None
     probabilistic: bool = True
-    until: float | None = field(default=None, repr=False, compare=False)
+    ended: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -87,32 +89,49 @@ class MlpTrainer:
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
         """Train a core each; see :class:`pipeline.heads.base.Trainer`."""
-        make, most = _maker(rows)
-        at_hand = memory_at_hand()
-        jobs = [
-            (members_at_once(most, trainer.bytes_to_train(rows), at_hand), trainer, seed)
-            for trainer, seed in zip(trainers, seeds, strict=True)
-        ]
+        shape = (*rows.features.shape, rows.n_classes)
+        jobs = zip((one.at_once(*shape) for one in trainers), trainers, seeds, strict=True)
         for at_once, group in groupby(jobs, key=lambda job: job[0]):
+            make = _maker(rows, at_once)
             tasks = [partial(_fit, trainer, rows, seed, make) for _, trainer, seed in group]
             # Where memory says how many train at once, none that is done waits in it either.
-            yield from in_order(tasks, at_once, len(tasks) if at_once == most else at_once - 1)
+            ahead = len(tasks) if at_once == usable_cores() else at_once - 1
+            with one_blas_thread():
+                yield from in_order(tasks, min(at_once, len(tasks)), ahead)
 
-    def bytes_to_train(self, rows: FoldRows) -> int:
+    def at_once(self, rows: int, dims: int, n_classes: int) -> int:
+        """Reckon how many such networks can train side by side: a core each, as memory allows."""
+        if load_kernels() is None and not _on_tensorflow():
+            return 1
+        each = self.bytes_to_train(rows, dims, n_classes)
+        return members_at_once(usable_cores(), each, memory_at_hand())
+
+    def bytes_to_train(self, rows: int, dims: int, n_classes: int) -> int:
         """Reckon the memory that a fit takes beside the rows: the weights' copies, and dropout."""
-        size = self.head_size(len(rows.labels), rows.features.shape[1], rows.n_classes)
-        return COPIES * size.bytes + FLOAT32_BYTES * len(rows.labels) * sum(self.hidden)
+        size = self.head_size(rows, dims, n_classes)
+        return COPIES * size.bytes + FLOAT32_BYTES * rows * sum(self.hidden)
 
 
-def _maker(rows: FoldRows) -> tuple[Callable[[Member], Network], int]:
-    """How to make networks on Keras' backend, and how many can train at once."""
-    # Made here, where there is one thread yet; the members share them.
+def _maker(rows: FoldRows, at_once: int) -> Callable[[Member], Network]:
+    """Choose what trains: compiled kernels where each member has a core, else what Keras runs on.
+
+    A network too large for two at once gets all cores, which TensorFlow knows to use.
+    """
+    # What members share is made here, where there is one thread yet.
     assert rows.standardised is not None
-    keras = import_keras()
-    if keras.backend.backend() != "tensorflow":
-        return KerasNetwork, 1
+    alone = at_once == 1 < usable_cores()
+    kernels = load_kernels()
+    if kernels is not None and not (alone and _on_tensorflow()):
+        return lambda member: CompiledNetwork(member, kernels)
+    if not _on_tensorflow():
+        return KerasNetwork
     shared = GraphRows(rows)
-    return lambda member: GraphNetwork(member, shared), usable_cores()
+    return lambda member: GraphNetwork(member, shared)
+
+
+def _on_tensorflow() -> bool:
+    backend: str = import_keras().backend.backend()
+    return backend == "tensorflow"
 
 
 def _fit(

@@ -14,7 +14,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.heads.fitted import MlpHead
 from pipeline.heads.member import Member
@@ -71,20 +70,13 @@ class GraphNetwork:
             member.order(),
             member.held,
             member.class_weights,
-            tuple(self._noise(units) for units in settings.hidden),
+            tuple(member.noise(units) for units in settings.hidden),
             np.int32(settings.batch_size),
             {name: np.float32(value) for name, value in scalars.items()},
             tuple(v.handle for v in (*self._variables, *self._moments)),
         )
         self._epochs += 1
         return float(loss) if len(member.held) else None
-
-    def _noise(self, units: int) -> NDArray[np.float32]:
-        """Draw from [0, 1) what dropout compares its rate with; NumPy is the faster at it."""
-        shape = (len(self._member.train), units)
-        if not self._member.trainer.dropout:
-            return np.zeros(shape, np.float32)
-        return self._member.draws.random(shape, np.float32)
 
     def head(self) -> MlpHead:
         """Copy the weights as they are now."""

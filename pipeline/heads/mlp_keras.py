@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones.quiet import import_keras
-from pipeline.heads.base import log_softmax
 from pipeline.heads.fitted import MlpHead
-from pipeline.heads.member import Member
+from pipeline.heads.member import Member, loss_of_held
 
 if TYPE_CHECKING:
     import keras
@@ -92,14 +91,9 @@ class KerasNetwork:
             shuffle=False,
             verbose=0,
         )
-        return self._loss() if len(member.held) else None
+        return loss_of_held(member, self.head())
 
     def head(self) -> MlpHead:
         """Copy the weights as they are now."""
         weights: list[NDArray[np.float32]] = self._model.get_weights()
         return MlpHead(tuple(weights[0::2]), tuple(weights[1::2]))
-
-    def _loss(self) -> float:
-        rows, held = self._member.rows, self._member.held
-        logp = log_softmax(self.head().logits(rows.standardised[held]))
-        return float(-logp[np.arange(len(held)), rows.labels[held]].mean())

@@ -31,12 +31,12 @@ HEADS: dict[str, Callable[..., Trainer]] = {
 """Trainer of each head by the name that the leaderboard shows."""
 
 ALONE = frozenset({"mlp"})
-"""Heads whose training fills the cores by itself: of these one fold is fitted at a time."""
+"""Heads whose settings share no work, and whose fits take long: each is fitted by itself."""
 
 REQUIRED = inspect.Parameter.empty
 """In place of the default of a setting that has to be given."""
 
-_INNER = {"probabilistic", "until"}
+_INNER = {"probabilistic", "ended"}
 
 
 def trainer(spec: HeadSpec) -> Trainer:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
 from threading import Event, Lock
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.heads.registry import ALONE, trainer
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.scoring import logits_all
 from pipeline.heads.threads import one_blas_thread
+from pipeline.heads.workers import in_order
 from pipeline.sweep.kept import Fit, Memory, digest_of_fit, digest_of_rows
 from pipeline.sweep.leaderboard import SweepConfig, SweepData
 
@@ -58,7 +60,7 @@ def fit_folds(
     """Fit every head on every part, unless that was done before or time is up.
 
     A thread takes a fold, whose products keep to that thread: folds need not wait for each other.
-    Heads that fill the cores by themselves come after, one fold at a time.
+    Networks come after, a fit a thread.
 
     Parameters
     ----------
@@ -67,18 +69,13 @@ def fit_folds(
     """
     work = _Work(specs, data, parts, config, memory, observe, until)
     reused = work.recall()
+    # Settings of other heads share work, so they go together; networks go one by one, a head with
+    # all its folds after the other, so that some heads are whole when time is up.
     together = [i for i, spec in enumerate(specs) if spec.head not in ALONE]
-    pool = ThreadPoolExecutor(usable_cores())
-    try:
-        with one_blas_thread():
-            list(pool.map(work.fit, range(len(parts)), [together] * len(parts)))
-    finally:
-        work.stopped.set()  # Ctrl-C waits for the heads that are being fitted, and no more
-        pool.shutdown(cancel_futures=True)
-    work.stopped.clear()
-    for some in _handfuls([i for i, spec in enumerate(specs) if spec.head in ALONE]):
-        for number in range(len(parts)):
-            work.fit(number, some)
+    work.run(usable_cores(), [(number, together) for number in range(len(parts))])
+    alone = [i for i, spec in enumerate(specs) if spec.head in ALONE]
+    for at_once, some in groupby(alone, key=work.at_once):
+        work.run(at_once, [(number, [i]) for i in some for number in range(len(parts))])
     return FoldFits(work.found, reused)
 
 
@@ -92,12 +89,6 @@ def fit_seed(seed: int, spec: HeadSpec, number: int) -> int:
     """Make a seed that no other fit of a sweep has."""
     own = np.random.SeedSequence([seed, zlib.crc32(spec.name.encode()), number])
     return int(own.generate_state(1)[0])
-
-
-def _handfuls(heads: list[int]) -> Iterator[list[int]]:
-    """As many as there are cores: so some heads are through with all folds when time is up."""
-    step = usable_cores()
-    return (heads[i : i + step] for i in range(0, len(heads), step))
 
 
 @dataclass
@@ -124,6 +115,27 @@ class _Work:
                 if fit is not None and self.config.metric in fit.train_scores:
                     self._done(i, number, fit)
         return len(self.found)
+
+    def at_once(self, i: int) -> int:
+        """Reckon how many networks like this one can be trained at once."""
+        fitter = trainer(self.specs[i])
+        assert isinstance(fitter, MlpTrainer)
+        rows = max((len(train) for train, _ in self.parts), default=0)
+        return fitter.at_once(rows, self.data.features.shape[1], len(self.data.classes))
+
+    def run(self, at_once: int, jobs: Sequence[tuple[int, Sequence[int]]]) -> None:
+        """Do jobs, each a part's number and its heads', so many at once.
+
+        An interrupt waits for the heads that are being fitted, and networks for their epoch alone.
+        """
+        tasks = [partial(self._job, number, which) for number, which in jobs]
+        with one_blas_thread():
+            list(in_order(tasks, at_once, len(tasks)))
+
+    def _job(self, number: int, which: Sequence[int], cancelled: Event) -> int:
+        self.stopped = cancelled  # one for all jobs of a run
+        self.fit(number, which)
+        return number
 
     def fit(self, number: int, which: Sequence[int]) -> None:
         """Fit and score those of some heads that this part lacks, all settings of a head at once.
@@ -161,9 +173,9 @@ class _Work:
 
     def _limited(self, fitter: Trainer) -> Trainer:
         """Let a network end after the epoch at hand when time is up."""
-        if self.until is None or not isinstance(fitter, MlpTrainer):
+        if not isinstance(fitter, MlpTrainer):
             return fitter
-        return replace(fitter, until=self.until)
+        return replace(fitter, ended=lambda: self._late)
 
     def _scored(
         self,

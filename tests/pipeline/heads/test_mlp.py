@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from sklearn.datasets import load_digits
 
 from pipeline.errors import UsageError
 from pipeline.evaluate import log_softmax
-from pipeline.heads import HeadSpec, mlp_graph, mlp_parameters, size_of, training_bytes
+from pipeline.heads import HeadSpec, mlp, mlp_graph, mlp_parameters, size_of, training_bytes
 from pipeline.heads import trainer as registered
 from pipeline.heads.base import Fitted, fit_one
-from pipeline.heads.member import Member, glorot
+from pipeline.heads.member import Member, Network, glorot
 from pipeline.heads.mlp import MlpTrainer
+from pipeline.heads.mlp_compiled import CompiledNetwork
+from pipeline.heads.mlp_graph import GraphNetwork
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 from pipeline.heads.stopping import EarlyStopping, stopping_rows
@@ -49,11 +51,13 @@ def test_many_at_once_are_each_as_if_alone_and_come_in_order() -> None:
 def test_what_changes_no_shape_traces_nothing_again() -> None:
     before = mlp_graph._traced.cache_info().misses
     for n, seed in ((300, 0), (401, 1)):
-        trainers = [
-            MlpTrainer(hidden=(13,), epochs=1, dropout=rate, batch_size=batch, label_smoothing=s)
-            for rate, batch, s in [(0.0, 32, 0.0), (0.3, 32, 0.1), (0.3, 100, 0.2)]
-        ]
-        list(MlpTrainer.fit_all(trainers, fold(n), [seed, 7, 8]))
+        shared = mlp_graph.GraphRows(fold(n))
+        for rate, batch, smoothing in [(0.0, 32, 0.0), (0.3, 32, 0.1), (0.3, 100, 0.2)]:
+            trainer = MlpTrainer(
+                hidden=(13,), dropout=rate, batch_size=batch, label_smoothing=smoothing
+            )
+            network = mlp_graph.GraphNetwork(Member.drawn(trainer, fold(n), seed), shared)
+            assert network.epoch() is not None
     assert mlp_graph._traced.cache_info().misses == before + 1
 
 
@@ -74,7 +78,7 @@ def test_without_patience_no_row_is_kept_and_all_epochs_are_trained() -> None:
 
 @pytest.mark.parametrize("patience", [5, None])
 def test_a_budget_ends_a_fit_after_the_epoch_at_hand(patience: int | None) -> None:
-    trainer = MlpTrainer(hidden=(8,), epochs=9, patience=patience, until=time.monotonic())
+    trainer = MlpTrainer(hidden=(8,), epochs=9, patience=patience, ended=lambda: True)
     fitted = fit_one(trainer, FoldRows(ROWS, LABELS, 10), 0)
     assert (fitted.iterations, fitted.converged) == (1, False)
     assert np.isfinite(fitted.head.logits(ROWS)).all()
@@ -103,7 +107,7 @@ def test_whoever_stops_listening_ends_what_is_being_trained() -> None:
         ({"l2": -1e-4}, "l2"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"class_weight": "even"}, "class_weight 'even'.*balanced"),
-        ({"until": 1.0}, "no setting 'until'"),
+        ({"ended": 1.0}, "no setting 'ended'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], told: str) -> None:
@@ -112,12 +116,38 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], told: str) ->
 
 
 def test_the_users_own_head_trains_alone_and_small_ones_a_core() -> None:
-    rows = FoldRows(np.empty((2000, 10 * 10 * 2048), np.float32), np.zeros(2000, np.int64), 2)
-    own = MlpTrainer(hidden=(1024, 512, 256), learning_rate=1e-5).bytes_to_train(rows)
+    question = MlpTrainer(hidden=(1024, 512, 256), learning_rate=1e-5)
+    own = question.bytes_to_train(2000, 10 * 10 * 2048, 2)
     assert members_at_once(8, own, 16 << 30) == 1
     assert members_at_once(8, own, 64 << 30) == 3
-    pooled = FoldRows(np.empty((2000, 2048), np.float32), np.zeros(2000, np.int64), 2)
-    assert members_at_once(8, MlpTrainer().bytes_to_train(pooled), 16 << 30) == 8
+    assert members_at_once(8, MlpTrainer().bytes_to_train(2000, 2048, 2), 16 << 30) == 8
+
+
+def test_a_network_too_large_for_two_at_once_gets_all_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[type] = []
+    honest = mlp.train
+
+    def noted(member: Member, network: Network, cancelled: Event) -> Fitted | None:
+        made.append(type(network))
+        return honest(member, network, cancelled)
+
+    monkeypatch.setattr(mlp, "train", noted)
+    monkeypatch.setattr(mlp, "usable_cores", lambda: 2)
+    for left, expected in ((1 << 40, CompiledNetwork), (1, GraphNetwork)):
+        monkeypatch.setattr(mlp, "memory_at_hand", lambda own=left: own)
+        fit_one(MlpTrainer(hidden=(4,), epochs=1), fold(), 0)
+        assert made.pop() is expected
+
+
+def test_without_numba_the_graph_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fit_one(MlpTrainer(hidden=(8,), epochs=3), fold(), 0)
+    monkeypatch.setattr(mlp, "load_kernels", lambda: None)
+    monkeypatch.setattr(mlp, "CompiledNetwork", None)
+    fitted = fit_one(MlpTrainer(hidden=(8,), epochs=3), fold(), 0)
+    for name, tensor in fitted.head.tensors().items():
+        assert np.abs(tensor - expected.head.tensors()[name]).max() < 1e-3
 
 
 def test_it_stops_early_and_keeps_the_best_weights() -> None:

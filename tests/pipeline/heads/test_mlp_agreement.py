@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from pipeline.heads import mlp_kernels
 from pipeline.heads.fitted import MlpHead
-from pipeline.heads.member import Member, train
+from pipeline.heads.member import Member, Network, train
 from pipeline.heads.mlp import MlpTrainer
+from pipeline.heads.mlp_compiled import CompiledNetwork
 from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
 from pipeline.heads.mlp_keras import KerasNetwork
 from pipeline.heads.rows import FoldRows
@@ -28,6 +31,12 @@ def rows_of(n: int = 600, d: int = 128, classes: int = 3) -> FoldRows:
 
 
 ROWS = rows_of()
+
+
+NETWORKS: dict[str, Callable[[Member], Network]] = {
+    "compiled": lambda member: CompiledNetwork(member, mlp_kernels),
+    "graph": lambda member: GraphNetwork(member, GraphRows(ROWS)),
+}
 
 
 def by_tape(member: Member, epochs: int) -> tuple[list[float], MlpHead]:
@@ -101,15 +110,16 @@ def by_tape(member: Member, epochs: int) -> tuple[list[float], MlpHead]:
 # Rounding alone parts two trainings, faster the more steps there are: at 32 by 1e-4 after three
 # epochs, at 256 by 7e-5 after six, on 2048 columns.
 @pytest.mark.parametrize(("batch", "epochs", "tolerance"), [(32, 3, 1e-4), (256, 6, 7e-5)])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_member_agrees_with_a_plain_loop(
-    settings: dict[str, Any], batch: int, epochs: int, tolerance: float
+    settings: dict[str, Any], batch: int, epochs: int, tolerance: float, network: str
 ) -> None:
     trainer = MlpTrainer(**{"hidden": (64,), "dropout": 0.0, "batch_size": batch, **settings})
     expected, end = by_tape(Member.drawn(trainer, ROWS, 3), epochs)
-    network = GraphNetwork(Member.drawn(trainer, ROWS, 3), GraphRows(ROWS))
-    losses = [network.epoch() for _ in range(epochs)]
+    made = NETWORKS[network](Member.drawn(trainer, ROWS, 3))
+    losses = [made.epoch() for _ in range(epochs)]
     assert np.abs(np.subtract(losses, expected)).max() < tolerance
-    head = network.head()
+    head = made.head()
     for ours, theirs in zip(head.weights + head.biases, end.weights + end.biases, strict=True):
         # Steps are as large as the learning rate; ones that agree stay far within one.
         assert np.abs(ours - theirs).max() < 0.05 * trainer.learning_rate
@@ -118,16 +128,17 @@ def test_a_member_agrees_with_a_plain_loop(
 @pytest.mark.parametrize(
     "settings", [{"dropout": 0.0}, {"dropout": 0.0, "l2": 1e-3, "weight_decay": 0.1}]
 )
-def test_training_by_keras_alone_agrees_with_the_graph(settings: dict[str, Any]) -> None:
+def test_training_by_keras_alone_agrees_with_the_fast_ways(settings: dict[str, Any]) -> None:
     trainer = MlpTrainer(hidden=(32, 16), epochs=3, label_smoothing=0.1, **settings)
     fits = []
-    for make in (KerasNetwork, lambda member: GraphNetwork(member, GraphRows(ROWS))):
+    for make in (KerasNetwork, *NETWORKS.values()):
         member = Member.drawn(trainer, ROWS, 5)
         fits.append(train(member, make(member), Event()))
-    first, second = fits
+    first, *others = fits
     assert first is not None
-    assert second is not None
-    assert first.iterations == second.iterations
-    for name, tensor in first.head.tensors().items():
-        # As above; folding the scaling in makes some weights larger by the columns' deviations.
-        assert np.abs(tensor - second.head.tensors()[name]).max() < 2e-4
+    for other in others:
+        assert other is not None
+        assert first.iterations == other.iterations
+        for name, tensor in first.head.tensors().items():
+            # As above; folding the scaling in makes some weights larger by the columns' deviations.
+            assert np.abs(tensor - other.head.tensors()[name]).max() < 2e-4
