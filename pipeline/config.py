@@ -129,6 +129,9 @@ class HeadsConfig:
         How often the folds are drawn.
     nested
         Whether the choice of the best head is scored by cross-validation around it.
+    calibrate
+        Whether every head gets a temperature, fitted on out-of-fold predictions, and not those
+        alone that are not trained to give probabilities.
     budget
         Seconds after which no further fit begins; None for no limit.
     heads
@@ -144,6 +147,7 @@ class HeadsConfig:
     groups: bool = True
     repeats: int = 1
     nested: bool = False
+    calibrate: bool = False
     budget: float | None = None
     heads: tuple[str, ...] = ()
     entries: tuple[HeadEntry, ...] = ()

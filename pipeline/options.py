@@ -216,6 +216,11 @@ heads_options = _all(
         default=False,
     ),
     _option(
+        "--calibrate/--no-calibrate",
+        "Fit a temperature for the probabilities of every head, on out-of-fold predictions.",
+        default=False,
+    ),
+    _option(
         "--budget",
         "Begin no further fit after this long: 90s, 10m, 2h, or seconds.",
         type=_span,
@@ -261,7 +266,7 @@ def heads_config(flags: dict[str, Any]) -> HeadsConfig:
             "no data: name them, as in headstart heads photos, or in the file of --config, "
             'as in data = "photos"'
         )
-    own = ("metric", "folds", "holdout", "groups", "repeats", "nested", "budget", "heads")
+    own = HeadsConfig.__dataclass_fields__.keys() - {"features", "entries"}
     return HeadsConfig(
         features=features_config(flags),
         entries=flags["config"].entries if flags["config"] else (),

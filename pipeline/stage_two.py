@@ -125,6 +125,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         specs=specs,
         repeats=config.repeats,
         nested=config.nested,
+        calibrate=config.calibrate,
     )
     with KeptFits(config.features.out / "heads" / "fits.sqlite") as memory:
         until = None if config.budget is None else time.monotonic() + config.budget

@@ -51,6 +51,8 @@ groups = {groups}
 # How often the folds are drawn, and whether the choice of the best head is cross-validated as well.
 repeats = {repeats}
 nested = {nested}
+# A temperature for the probabilities of every head, not of those alone that are no probabilities.
+calibrate = {calibrate}
 # No fit is begun after this long; the same command goes on from there.
 # budget = "10m"
 # Seed of every random choice.
@@ -96,6 +98,7 @@ def starter_toml(name: str = FILE_NAME) -> str:
         groups=_toml(usual.groups),
         repeats=usual.repeats,
         nested=_toml(usual.nested),
+        calibrate=_toml(usual.calibrate),
         seed=_toml(usual.features.backbone.seed),
     )
     return "\n".join((opening, *map(_table, _grids(default_specs()))))

@@ -37,6 +37,7 @@ CHOICES: dict[str, tuple[type, ...]] = {
     "holdout": _YES_OR_NO,
     "groups": _YES_OR_NO,
     "nested": _YES_OR_NO,
+    "calibrate": _YES_OR_NO,
     "budget": (str, int, float),
     "seed": _WHOLE,
     "backbone": _TEXT,

@@ -22,7 +22,7 @@ from pipeline.evaluate.folds import Fold, folds, repeated_folds
 from pipeline.evaluate.hardrows import HardRow, hard_rows
 from pipeline.evaluate.metrics import METRICS, Metric, score
 from pipeline.evaluate.nested import NestedScore, OuterFold, nested_folds, nested_score
-from pipeline.evaluate.outoffold import OutOfFold, gathered, in_rows
+from pipeline.evaluate.outoffold import OutOfFold, gathered, in_rows, scorer_of_all
 from pipeline.evaluate.smallest import Cost, recommended
 from pipeline.evaluate.softmax import Floats, Labels, log_softmax, softmax
 from pipeline.evaluate.temperature import cross_fitted, fit_temperature
@@ -73,6 +73,7 @@ __all__ = [
     "recommended",
     "repeated_folds",
     "score",
+    "scorer_of_all",
     "softmax",
     "standard_errors",
     "tied",

@@ -30,7 +30,6 @@ def judgement_json(heads: Heads) -> dict[str, Any]:
         "corrected": None if judged.corrected is None else asdict(judged.corrected),
         "nested": None if result.nested is None else asdict(result.nested),
         "baseline": {"majority": judged.majority, "random": result.random},
-        "intervals": [None if i is None else [i.low, i.high] for i in judged.intervals],
         "curve": [
             {
                 "rows": p.rows,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluate import METRICS
+from pipeline.evaluate import METRICS, Interval
 from pipeline.heads import training_bytes
 from pipeline.heads.registry import settings_of
 from pipeline.report.answer import answer_text
@@ -19,13 +19,24 @@ from pipeline.stage_two import Heads
 from pipeline.sweep import Entry, SweepResult
 from pipeline.text import human_bytes, plural
 
+UNBALANCED = 1.5
+"""Images of the largest class for each of the smallest from which balanced accuracy is shown."""
+
 
 def heads_json(heads: Heads) -> dict[str, Any]:
     """Return the object that ``heads --json`` prints and ``leaderboard.json`` holds."""
     result, roles = heads.result, heads.roles
+    judged = result.judgement
     leaderboard = [
-        entry.plain() | {"training_bytes": training_bytes(entry.spec, entry.parameters)}
-        for entry in result.leaderboard
+        entry.plain()
+        | {
+            "training_bytes": training_bytes(entry.spec, entry.parameters),
+            "interval": interval and dataclasses.asdict(interval),
+            "balanced_accuracy": balanced,
+        }
+        for entry, interval, balanced in zip(
+            result.leaderboard, judged.intervals, judged.balanced, strict=True
+        )
     ]
     return {
         "metric": result.metric,
@@ -115,23 +126,37 @@ def _write(path: Path, content: Any) -> None:
 
 def _table(heads: Heads) -> list[str]:
     metric = heads.result.metric.replace("_", " ")
-    columns = f"{metric:>17} {'training':>9} {'parameters':>11} {'size':>9} {'fit time':>8}"
-    board = heads.result.leaderboard
+    judged, board = heads.result.judgement, heads.result.leaderboard
     width = max(34, *(len(entry.spec.name) for entry in board))
-    return [f"   {'head':<{width}} {columns}", *(_line(entry, width) for entry in board)]
+    also = [f" {'balanced':>8}"] if _is_unbalanced(heads) else []
+    first = f"   {'head':<{width}} {metric:>17} {'90 % interval':>14}{''.join(also)}"
+    rest = f" {'training':>9} {'parameters':>11} {'size':>9} {'fit time':>8}"
+    lines = zip(board, judged.intervals, judged.balanced, strict=True)
+    return [
+        first + rest,
+        *(_line(e, width, i, b if also else None) for e, i, b in lines),
+    ]
 
 
-def _line(entry: Entry, width: int) -> str:
-    spread = f" ±{entry.std:.3f}" if entry.std is not None else ""
+def _is_unbalanced(heads: Heads) -> bool:
+    """Whether accuracy hides how rare classes fare."""
+    support = heads.result.judgement.classes.support
+    told = heads.result.metric == "balanced_accuracy"
+    return not told and bool(support.max() >= UNBALANCED * support.min())
+
+
+def _line(entry: Entry, width: int, interval: Interval | None, balanced: float | None) -> str:
+    between = "" if interval is None else f"{interval.low:.3f}-{interval.high:.3f}"
+    also = "" if balanced is None else f" {balanced:>8.3f}"
     in_training = training_bytes(entry.spec, entry.parameters)
     notes = [
         "" if in_training is None else f"{human_bytes(in_training)} with Adam's state",
         "" if entry.converged else "stopped at its limit",
     ]
     return (
-        f"{'=' if entry.tied else ' '}  {entry.spec.name:<{width}} {entry.score:>10.3f}{spread:>7}"
-        f" {entry.train_score:>9.3f} {entry.parameters:>11} {human_bytes(entry.bytes):>9}"
-        f" {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
+        f"{'=' if entry.tied else ' '}  {entry.spec.name:<{width}} {entry.score:>17.3f}"
+        f" {between:>14}{also} {entry.train_score:>9.3f} {entry.parameters:>11}"
+        f" {human_bytes(entry.bytes):>9} {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
     ).rstrip()
 
 

@@ -79,12 +79,16 @@ def by_parts(
     spec: HeadSpec,
     logits: Sequence[NDArray[np.float32]],
     labels: Sequence[Labels],
-    metric: str,
+    config: SweepConfig,
 ) -> Sequence[NDArray[np.floating[Any]]]:
     """Logits to score: where the metric needs probabilities, at temperatures of other parts."""
-    if METRICS[metric].needs_probabilities and not trainer(spec).probabilistic:
+    if METRICS[config.metric].needs_probabilities and _is_scaled(spec, config):
         return cross_fitted(logits, labels)
     return logits
+
+
+def _is_scaled(spec: HeadSpec, config: SweepConfig) -> bool:
+    return config.calibrate or not trainer(spec).probabilistic
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -107,14 +111,13 @@ def scored(
     for folds in repeats:
         part = slice(len(logits), len(logits) + len(folds))
         own = [fit.logits for fit in fits[part]]
-        logits += by_parts(spec, own, labels[part], config.metric)
+        logits += by_parts(spec, own, labels[part], config)
     scores = [score(config.metric, y, out) for y, out in zip(labels, logits, strict=True)]
-    fitter = trainer(spec)
     temperature = 1.0
-    if not fitter.probabilistic:
+    if _is_scaled(spec, config):
         raw = np.concatenate([fit.logits for fit in fits])
         temperature = fit_temperature(raw, np.concatenate(labels))
-    size = size_of_last(fitter, data)
+    size = size_of_last(trainer(spec), data)
     entry = Entry(
         spec=spec,
         score=_mean(scores, config.metric),

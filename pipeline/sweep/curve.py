@@ -61,7 +61,7 @@ def _point(
     logits: Sequence[NDArray[np.float32]],
     config: SweepConfig,
 ) -> CurvePoint:
-    own = by_parts(spec, logits, [data.labels[out] for _, out in parts], config.metric)
+    own = by_parts(spec, logits, [data.labels[out] for _, out in parts], config)
     _, oof = gathered(data.labels, data.groups, [parts], [own])
     found = bootstrap(config.metric, oof, config.seed)
     rows = int(np.mean([len(fit) for fit, _ in parts]))

@@ -17,6 +17,7 @@ from pipeline.evaluate import (
     HardRow,
     Interval,
     Labels,
+    OutOfFold,
     PerClass,
     bbc,
     bootstrap,
@@ -27,6 +28,7 @@ from pipeline.evaluate import (
     majority_score,
     per_class,
     recommended,
+    scorer_of_all,
     softmax,
 )
 
@@ -46,6 +48,8 @@ class Judgement:
     scores, intervals
         Of each head on all rows together, where the board has means over folds, and its 90 %
         interval; NaN and None where there is none.
+    balanced
+        Balanced accuracy of each head, likewise: what accuracy hides where a class is rare.
     corrected
         What the best of so many heads scores without the luck of having been chosen.
     recommended
@@ -65,6 +69,7 @@ class Judgement:
     probabilities: NDArray[np.float32]
     scores: tuple[float, ...]
     intervals: tuple[Interval | None, ...]
+    balanced: tuple[float, ...]
     corrected: Corrected | None
     recommended: int
     majority: float | None
@@ -115,6 +120,7 @@ def judge(
         probabilities=softmax(oof.logits[0][0] / best.temperature).astype(np.float32),
         scores=tuple(scored.scores.tolist()),
         intervals=tuple(intervals(scored)),
+        balanced=tuple(_on_all_rows("balanced_accuracy", oof)),
         corrected=bbc(scored),
         recommended=recommended(scored, [c.cost for c in candidates]),
         majority=majority_score(metric, labels, repeats[0], n_classes),
@@ -122,3 +128,8 @@ def judge(
         calibration=calibrated(first, [labels[out] for _, out in repeats[0]]),
         hard=tuple(replace(row, row=int(rows[row.row])) for row in hard_rows(oof)),
     )
+
+
+def _on_all_rows(metric: str, oof: OutOfFold) -> list[float]:
+    found: list[float] = scorer_of_all(metric, oof)(np.ones((len(oof.labels), 1)))[:, 0].tolist()
+    return found

@@ -91,6 +91,9 @@ class SweepConfig:
         How often the folds are drawn.
     nested
         Whether the choice of the best head is scored by cross-validation around it.
+    calibrate
+        Whether every head gets a temperature, and not those alone that are not trained to give
+        probabilities.
     largest
         Bytes of tensors above which a head is left out, since no head file could hold it.
     """
@@ -101,6 +104,7 @@ class SweepConfig:
     specs: tuple[HeadSpec, ...] = field(default_factory=default_specs)
     repeats: int = 1
     nested: bool = False
+    calibrate: bool = False
     largest: int = MAX_HEAD
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.events import Event, Notice
 from pipeline.heads import HeadSpec
 from pipeline.looks import looked
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
-from pipeline.sweep.kept import KeptFits
+from pipeline.sweep.kept import KeptFits, Rows
 
 from .test_kept_fits import RIDGE, named
 from .test_sweep import FAST, LABELS, ROWS, data
@@ -46,6 +48,29 @@ def test_every_head_has_an_interval_around_its_score() -> None:
         assert interval.low < score < interval.high
         # 600 rows at 0.9 or so: a standard error of 0.012, and 1.65 of them on either side.
         assert 0.01 < interval.high - interval.low < 0.1
+
+
+def test_balanced_accuracy_is_told_of_every_head_beside_the_score() -> None:
+    often = np.flatnonzero((LABELS > 1) | (np.arange(len(LABELS)) % 5 == 0))
+    rare = SweepData(ROWS[often], LABELS[often], tuple("0123456789"))
+    result = sweep(rare, SweepConfig(specs=FAST))
+    for predicted, balanced in zip(
+        result.judgement.predicted, result.judgement.balanced, strict=True
+    ):
+        assert balanced == pytest.approx(balanced_accuracy_score(rare.labels, predicted))
+
+
+def test_calibrating_gives_every_head_a_temperature_and_costs_no_fit(tmp_path: Path) -> None:
+    keys = np.random.default_rng(0).integers(0, 256, (120, 32), np.uint8)
+    rows = noise(rows_named=Rows("noise", keys))
+    config = SweepConfig(specs=(HeadSpec("logistic", {"C": 100.0}),), metric="log_loss")
+    with KeptFits(tmp_path / "fits.sqlite") as memory:
+        plain = sweep(rows, config, memory=memory)
+        scaled = sweep(rows, replace(config, calibrate=True), memory=memory)
+    assert plain.temperature == 1.0
+    assert scaled.temperature > 1.0
+    assert scaled.fits_reused == scaled.fits
+    assert scaled.leaderboard[0].score < plain.leaderboard[0].score
 
 
 def test_the_smallest_head_within_one_error_is_recommended() -> None:
