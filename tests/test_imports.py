@@ -30,7 +30,7 @@ LAYERS = [
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
     {"config", "looks", "memory", "tomlfile"},
-    {"workshard", "tomllines"},
+    {"workers", "workshard", "tomllines"},
     {"errors", "events", "text"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

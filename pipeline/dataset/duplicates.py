@@ -22,17 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore
+from pipeline.config import usable_cores
 from pipeline.dataset.groups import joined, sizes, united
 from pipeline.images.facts import FACTS_BYTES, FACTS_DTYPE
 from pipeline.images.hashing import in_key_order
-from pipeline.images.neighbours import Pairs, near_codes, shelves
+from pipeline.images.neighbours import Pairs, joined_pairs, near_codes, shelves
 from pipeline.images.spectrum import codes, similarity, transposed, unit
+from pipeline.workers import in_order
 
 SIMILAR = 0.95
 """Correlation of two near-duplicates, at least."""
@@ -40,7 +44,8 @@ SIMILAR = 0.95
 BOUND = 0.85
 """Correlation of each image of a group with its reference, at least."""
 
-_AT_ONCE = 1 << 16  # pairs, of 1.2 KB each
+_AT_ONCE = 1 << 14  # pairs, of 1.2 KB each
+_TOGETHER = 1 << 17  # pairs, before they are joined
 _CROWD = 200  # pictures of which one word of the codes is the same
 
 
@@ -161,12 +166,16 @@ class _Pictures:
 
     def alike(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the correlation of pairs, of the best of the eight ways to lay them down."""
-        parts = []
-        for some in (slice(k, k + _AT_ONCE) for k in range(0, len(i), _AT_ONCE)):
-            other = self._unit[j[some]]
-            ways = (self._unit[i[some]], self._turned_unit[i[some]])
-            parts.append(np.maximum(*(similarity(way, other) for way in ways)))
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        cores = usable_cores()
+        some = [slice(k, k + _AT_ONCE) for k in range(0, len(i), _AT_ONCE)]
+        tasks = [partial(self._alike, i[part], j[part]) for part in some]
+        return np.concatenate([np.empty(0, np.float32), *in_order(tasks, cores, cores)])
+
+    def _alike(
+        self, i: NDArray[np.integer], j: NDArray[np.integer], _: Event
+    ) -> NDArray[np.float32]:
+        other = self._unit[j]
+        return np.maximum(*(similarity(way[i], other) for way in (self._unit, self._turned_unit)))
 
 
 def _components(spectra: Sequence[NDArray[np.int8]]) -> NDArray[np.int64]:
@@ -229,15 +238,11 @@ def _batched(pairs: Iterable[Pairs]) -> Iterator[Pairs]:
         if len(i):
             waiting.append((i, j))
             count += len(i)
-        if count >= _AT_ONCE:
-            yield _concatenated(waiting)
+        if count >= _TOGETHER:
+            yield joined_pairs(waiting)
             waiting, count = [], 0
     if waiting:
-        yield _concatenated(waiting)
-
-
-def _concatenated(pairs: Sequence[Pairs]) -> Pairs:
-    return np.concatenate([i for i, _ in pairs]), np.concatenate([j for _, j in pairs])
+        yield joined_pairs(waiting)
 
 
 def _rows(facts: FeatureStore, keys: NDArray[np.uint8]) -> NDArray[Any]:

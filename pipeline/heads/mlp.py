@@ -20,8 +20,8 @@ from pipeline.heads.ranges import check_setting
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import FLOAT32_BYTES, HeadSize, mlp_parameters
 from pipeline.heads.threads import one_blas_thread
-from pipeline.heads.workers import in_order
 from pipeline.memory import members_at_once, memory_at_hand
+from pipeline.workers import in_order
 
 COPIES = 6
 """Of a network's weights while it trains: themselves, Adam's two moments, gradients, the best

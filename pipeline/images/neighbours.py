@@ -14,14 +14,18 @@ cost two searches and not eight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import combinations
+from threading import Event
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import usable_cores
 from pipeline.images.spectrum import distance
+from pipeline.workers import in_order
 
 RADIUS = 9
 """Bits that the codes of near-duplicates differ in, at most."""
@@ -48,14 +52,41 @@ def near_codes(codes: NDArray[np.uint64], turned: NDArray[np.uint64]) -> Iterato
     i, j
         int32 ``(m,)``: every such pair at least once, eight times at most.
     """
+    cores = usable_cores()
+    yield from in_order(_look_ups(codes, turned), cores, 2 * cores)
+
+
+def _look_ups(
+    codes: NDArray[np.uint64], turned: NDArray[np.uint64]
+) -> Iterator[Callable[[Event], Pairs | None]]:
+    """Make the parts of the search, each for a thread: NumPy lets others run meanwhile."""
     for word, reach in enumerate(_REACH):
         shelved = _Shelves(_words(codes, word))
         for asked in (codes, turned):
-            words = _words(asked, word)
             for mask in _masks(reach):
-                for i, j in shelved.look_up(words ^ mask):
-                    near = distance(asked[i], codes[j]) <= RADIUS
-                    yield i[near], j[near]
+                yield partial(_near, codes, shelved, asked, _words(asked, word) ^ mask)
+
+
+def _near(
+    codes: NDArray[np.uint64],
+    shelved: _Shelves,
+    asked: NDArray[np.uint64],
+    words: NDArray[np.uint16],
+    cancelled: Event,
+) -> Pairs | None:
+    """Look words up, and keep the pairs whose whole codes are near one another."""
+    found = [(np.empty(0, np.int32), np.empty(0, np.int32))]
+    for i, j in shelved.look_up(words):
+        if cancelled.is_set():
+            return None
+        near = distance(asked[i], codes[j]) <= RADIUS
+        found.append((i[near], j[near]))
+    return joined_pairs(found)
+
+
+def joined_pairs(pairs: Sequence[Pairs]) -> Pairs:
+    """Put pairs one after the other."""
+    return np.concatenate([i for i, _ in pairs]), np.concatenate([j for _, j in pairs])
 
 
 class _Shelves:

@@ -22,9 +22,9 @@ from pipeline.heads.registry import ALONE, trainer
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.scoring import logits_all
 from pipeline.heads.threads import one_blas_thread
-from pipeline.heads.workers import in_order
 from pipeline.sweep.kept import Fit, Memory, digest_of_fit, digest_of_rows
 from pipeline.sweep.leaderboard import SweepConfig, SweepData
+from pipeline.workers import in_order
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from pipeline.heads.workers import in_order
+from pipeline.workers import in_order
 
 
 def number(n: int, cancelled: threading.Event) -> int:
