@@ -125,17 +125,26 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _table(heads: Heads) -> list[str]:
+    judged = heads.result.judgement
+    balanced = _is_unbalanced(heads)
     metric = heads.result.metric.replace("_", " ")
-    judged, board = heads.result.judgement, heads.result.leaderboard
-    width = max(34, *(len(entry.spec.name) for entry in board))
-    also = [f" {'balanced':>8}"] if _is_unbalanced(heads) else []
-    first = f"   {'head':<{width}} {metric:>17} {'90 % interval':>14}{''.join(also)}"
-    rest = f" {'training':>9} {'parameters':>11} {'size':>9} {'fit time':>8}"
-    lines = zip(board, judged.intervals, judged.balanced, strict=True)
+    columns = ["", "head", metric, "90 % interval", *(["balanced"] if balanced else [])]
+    lines = [[*columns, "training", "parameters", "size", "fit time", ""]]
+    for entry, interval, also in zip(
+        heads.result.leaderboard, judged.intervals, judged.balanced, strict=True
+    ):
+        scores = [f"{entry.score:.3f}", _between(interval), *([f"{also:.3f}"] if balanced else [])]
+        lines.append(["=" * entry.tied, entry.spec.name, *scores, *_costs(entry)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = {0: "<", 1: "<", len(widths) - 1: "<"}
     return [
-        first + rest,
-        *(_line(e, width, i, b if also else None) for e, i, b in lines),
+        "  ".join(f"{cell:{texts.get(k, '>')}{widths[k]}}" for k, cell in enumerate(line)).rstrip()
+        for line in lines
     ]
+
+
+def _between(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.3f}-{interval.high:.3f}"
 
 
 def _is_unbalanced(heads: Heads) -> bool:
@@ -145,19 +154,20 @@ def _is_unbalanced(heads: Heads) -> bool:
     return not told and bool(support.max() >= UNBALANCED * support.min())
 
 
-def _line(entry: Entry, width: int, interval: Interval | None, balanced: float | None) -> str:
-    between = "" if interval is None else f"{interval.low:.3f}-{interval.high:.3f}"
-    also = "" if balanced is None else f" {balanced:>8.3f}"
+def _costs(entry: Entry) -> list[str]:
+    """Score in training, what the head weighs, how long its fits took, and what there is to say."""
     in_training = training_bytes(entry.spec, entry.parameters)
     notes = [
         "" if in_training is None else f"{human_bytes(in_training)} with Adam's state",
         "" if entry.converged else "stopped at its limit",
     ]
-    return (
-        f"{'=' if entry.tied else ' '}  {entry.spec.name:<{width}} {entry.score:>17.3f}"
-        f" {between:>14}{also} {entry.train_score:>9.3f} {entry.parameters:>11}"
-        f" {human_bytes(entry.bytes):>9} {entry.seconds:>6.1f} s  {', '.join(filter(None, notes))}"
-    ).rstrip()
+    return [
+        f"{entry.train_score:.3f}",
+        str(entry.parameters),
+        human_bytes(entry.bytes),
+        f"{entry.seconds:.1f} s",
+        ", ".join(filter(None, notes)),
+    ]
 
 
 def _answer(heads: Heads) -> list[str]:
