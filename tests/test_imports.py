@@ -25,7 +25,7 @@ LAYERS = [
         "tfdata",
     },
     {"extract", "networks", "sweep", "export", "roles"},
-    {"assemble", "keyed", "sink", "sweepfile", "worklock"},
+    {"assemble", "keyed", "lacking", "sink", "sweepfile", "worklock"},
     {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
