@@ -15,7 +15,7 @@ from cache import FeatureStore, RowBuffer
 from pipeline.config import usable_cores
 from pipeline.engines.base import Engine, Output
 from pipeline.errors import UsageError
-from pipeline.events import ExtractionPlanned, Observer, RowsKept, ignore
+from pipeline.events import ExtractionPlanned, Notice, Observer, RowsKept, ignore
 from pipeline.images.augment import Policy
 from pipeline.images.batches import Source, ViewPlan, decoded_batches
 from pipeline.images.formats import Undecodable
@@ -261,4 +261,6 @@ class _WithRoom:
                 f"{human_bytes(free)} left: make room, or ask for less (fewer --views, another "
                 "--pooling)"
             )
+        if self.job.policy:
+            self.job.observe(Notice(f"{plural(rows, 'row')} to compute: {human_bytes(nbytes)}"))
         return engine

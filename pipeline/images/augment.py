@@ -21,12 +21,6 @@ POLICIES = {"question": ("flip", "rotate")}
 """Policies with names of their own: ``question`` is the one of the user's question, rotation by up
 to 90 degrees and horizontal flips."""
 
-DEFAULT = "flip,scale,crop,color"
-"""The policy where a user asks for views and names none."""
-
-MOST_VIEWS = 64
-"""Views of an image beyond which a count is taken for a mistake."""
-
 RULE = "v1"
 """Name of the rules of drawing and of pixels; part of recipes, changed whenever one of them is."""
 

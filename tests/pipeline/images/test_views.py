@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.config import DEFAULT_AUGMENT
 from pipeline.errors import UsageError
 from pipeline.images.augment import (
     ASPECT,
     COLOUR,
-    DEFAULT,
     DEGREES,
     LEAST_AREA,
     OPERATIONS,
@@ -87,13 +87,13 @@ def test_a_view_is_drawn_from_key_policy_seed_and_number(key: bytes, view: int) 
 
 def test_what_is_drawn_is_the_same_for_ever() -> None:
     """Stores outlive versions of this program: other numbers need another name of the rule."""
-    drawn = Policy.parse(DEFAULT, seed=7).look(KEY, 3)
+    drawn = Policy.parse(DEFAULT_AUGMENT, seed=7).look(KEY, 3)
     assert drawn is not None
     assert (drawn.flipped, drawn.quarters, drawn.degrees) == GOLDEN[:3]
     np.testing.assert_allclose(drawn.box, GOLDEN[3], rtol=1e-12)
     colour = (drawn.brightness, drawn.contrast, drawn.saturation)
     np.testing.assert_allclose(colour, GOLDEN[4], rtol=1e-12)
-    assert Policy.parse(DEFAULT).name == "flip,scale,crop,color v1"
+    assert Policy.parse(DEFAULT_AUGMENT).name == "flip,scale,crop,color v1"
 
 
 GOLDEN = (
