@@ -133,6 +133,11 @@ class FeatureStore:
         return self._tabled().rows
 
     @property
+    def last_view(self) -> int:
+        """Largest number of a view that has a row; 0 where there are plain images alone."""
+        return int(self._tabled().index.views.max(initial=0))
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all good shards on disk."""
         with self._lock:

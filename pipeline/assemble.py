@@ -21,6 +21,7 @@ from pipeline.engines.choice import Choice, choose
 from pipeline.engines.pooling import check_pooling
 from pipeline.errors import WeightsUnavailable
 from pipeline.events import Notice, Observer, ignore
+from pipeline.images.augment import Policy
 from pipeline.images.decode import DECODER, Resize
 from pipeline.images.facts import FACTS_LAYOUT
 from pipeline.images.rejects import read_rejects
@@ -72,12 +73,19 @@ class Assembly:
 
     def stores(self, out: Path) -> tuple[FeatureStore, FeatureStore]:
         """Open the stores of features and of image facts below `out`, making what is not there."""
-        made_by = provenance()
-        how = {"weights": self.weights.source, "engine": self.choice.engine}
         return (
-            FeatureStore.open(out / "features", self.recipe, provenance=made_by | how),
-            FeatureStore.open(out / "images", FACTS_RECIPE, provenance=made_by),
+            FeatureStore.open(out / "features", self.recipe, provenance=self._made_by()),
+            FeatureStore.open(out / "images", FACTS_RECIPE, provenance=provenance()),
         )
+
+    def augmented_recipe(self, policy: Policy) -> FeatureRecipe:
+        """Return the recipe of augmented views; that of plain images is `recipe`."""
+        return replace(self.recipe, augment=policy.name, augment_seed=policy.seed)
+
+    def augmented_store(self, out: Path, policy: Policy) -> FeatureStore:
+        """Open the store of augmented views below `out`, making it if it is not there."""
+        recipe = self.augmented_recipe(policy)
+        return FeatureStore.open(out / "features", recipe, provenance=self._made_by())
 
     def engine(
         self,
@@ -131,6 +139,9 @@ class Assembly:
         return KerasEngine(
             self.backbone, self.weights, **self._settings() | {"precision": "float32"}
         )
+
+    def _made_by(self) -> dict[str, str]:
+        return provenance() | {"weights": self.weights.source, "engine": self.choice.engine}
 
     def _settings(self, outputs: Sequence[Output] = ()) -> dict[str, Any]:
         from pipeline.engines.base import Output

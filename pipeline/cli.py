@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cache.errors import CacheError
-from pipeline import options
+from pipeline import options, viewflags
 from pipeline.config import PredictConfig
 from pipeline.errors import PipelineError
 from pipeline.text import one_line, plural, printable
@@ -76,6 +76,7 @@ def command() -> None:
 @command.command()
 @click.argument("data")
 @options.features_options
+@viewflags.views_options
 @options.shard
 def features(as_json: bool, **flags: Any) -> None:
     """Stage one: run the backbone over DATA once and keep its features.
@@ -198,6 +199,7 @@ def status(data: str | None, out: Path, as_json: bool) -> None:
 @command.command()
 @click.argument("data", required=False)
 @options.verify_options
+@viewflags.views_options
 def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
     """Check every byte of the cache against its digests; exit with 1 where one is wrong.
 

@@ -18,6 +18,12 @@ DEFAULT_BACKBONE = "resnet50"
 DEMO = "digits"
 DEMO_BACKBONE = "efficientnet-lite0"
 
+DEFAULT_AUGMENT = "flip,scale,crop,color"
+"""What augmented views are made by, where a user asks for views and does not say how."""
+
+MOST_VIEWS = 64
+"""More views of an image are taken for a mistake."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
@@ -74,6 +80,10 @@ class FeaturesConfig:
         Rows are made durable at the latest after so many seconds: what a kill may cost.
     shard
         The part of the images to work on; None for all.
+    views
+        Rows of each image: its own, and those of ``views - 1`` augmented views of it.
+    augment, augment_seed
+        How the augmented ones are drawn, as :class:`pipeline.images.augment.Policy` reads it.
     """
 
     data: str = DEMO
@@ -83,6 +93,9 @@ class FeaturesConfig:
     strict: bool = False
     commit_seconds: float = 30.0
     shard: WorkShard | None = None
+    views: int = 1
+    augment: str = DEFAULT_AUGMENT
+    augment_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,8 @@ class HeadsConfig:
         Names of the heads to train; empty for all.
     entries
         The heads of a sweep file; empty for the default sweep.
+    tta
+        Whether images that are scored or labelled are so by the mean of their views.
     """
 
     features: FeaturesConfig = FeaturesConfig()
@@ -151,6 +166,7 @@ class HeadsConfig:
     budget: float | None = None
     heads: tuple[str, ...] = ()
     entries: tuple[HeadEntry, ...] = ()
+    tta: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

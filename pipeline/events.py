@@ -23,15 +23,25 @@ class FilesHashed:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionPlanned:
-    """Known before the first image is decoded: images to decode, and rows in the cache already."""
+    """Known before the first image is decoded: what is to be done, and what is there already.
+
+    Attributes
+    ----------
+    new, reused
+        Images to put through a network and those in the cache; or rows, where an image has
+        several (of several stores, or views).
+    unit
+        What is counted, here and in `BatchDone`: ``"images"`` or ``"rows"``.
+    """
 
     new: int
     reused: int
+    unit: str = "images"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """One batch went through the network; counts are of this batch."""
+    """One batch went through the network; counts are of this batch, in the unit planned."""
 
     images: int
     rejected: int

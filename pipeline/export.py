@@ -15,21 +15,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.recipe import FeatureRecipe
 from pipeline.errors import UsageError
-from pipeline.heads.base import Features, FittedHead, HeadSpec, Tensors, softmax
+from pipeline.evaluate import mean_logits, softmax
+from pipeline.heads.base import Features, FittedHead, HeadSpec, Tensors
 from pipeline.heads.container import ContainerError, read_members, write_members
 from pipeline.heads.restoring import restore
+from pipeline.headviews import HeadViews
+from pipeline.strictjson import entry, parsed, texts
 
-SCHEMA = 1
+SCHEMA = 2
 SOURCES = ("imagenet", "random", "file")
 
-_T = TypeVar("_T")
 _MAX_HEADER = 1 << 16
 
 
@@ -87,6 +89,8 @@ class HeadFile:
         When, ISO 8601.
     versions
         Of libraries, by name.
+    views
+        The augmented views that it was trained on; None where it saw plain images alone.
     """
 
     head: FittedHead
@@ -99,6 +103,7 @@ class HeadFile:
     scores: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    views: HeadViews | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.head.n_classes or len({*self.classes}) != len(self.classes):
@@ -115,9 +120,16 @@ class HeadFile:
         """Score ``(n, dims)`` rows of any float dtype: ``(n, classes)`` float32."""
         return self.head.logits(features)
 
-    def probabilities(self, features: Features) -> NDArray[np.float32]:
-        """Probability of each class: ``softmax(logits / temperature)``, float32."""
-        return softmax(self.logits(features), self.temperature).astype(np.float32)
+    def probabilities(self, features: Features, views: int = 1) -> NDArray[np.float32]:
+        """Probability of each class: ``softmax(logits / temperature)``, float32 ``(n, classes)``.
+
+        Of several views of each image, which are ``n * views`` rows, an image's together: of the
+        `mean_logits` over them.
+        """
+        logits: NDArray[np.floating[Any]] = self.logits(features)
+        if views > 1:
+            logits = mean_logits(logits.reshape(-1, views, logits.shape[1]).swapaxes(0, 1))
+        return softmax(logits, self.temperature).astype(np.float32)
 
 
 def save_head(path: Path, head_file: HeadFile) -> int:
@@ -161,7 +173,7 @@ def load_head(path: Path) -> HeadFile:
     """
     try:
         facts, tensors = read_members(path)
-        return _head_file(_parsed(facts), tensors)
+        return _head_file(parsed(facts), tensors)
     except FileNotFoundError as error:
         raise HeadError(f"there is no head file {path}") from error
     except OSError as error:
@@ -172,7 +184,8 @@ def load_head(path: Path) -> HeadFile:
 
 def _facts(head_file: HeadFile, tensors: bytes) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        # Versions that know no views would label by plain images what is to be averaged.
+        "schema": SCHEMA if (views := head_file.views) and views.averaged else 1,
         "kind": head_file.head.kind,
         "head": head_file.spec.head,
         "settings": head_file.spec.plain(),
@@ -187,59 +200,44 @@ def _facts(head_file: HeadFile, tensors: bytes) -> dict[str, Any]:
         "created": head_file.created,
         "versions": dict(head_file.versions),
         "tensors": hashlib.sha256(tensors).hexdigest(),
-    }
+    } | ({"views": views.plain()} if views else {})
 
 
 def _head_file(facts: dict[str, Any], data: bytes) -> HeadFile:
-    schema = _entry(facts, "schema", int)
+    schema = entry(facts, "schema", int)
     if schema > SCHEMA:
         raise ValueError(
             f"a newer headstart wrote it (schema {schema}, this one reads up to {SCHEMA}): update"
         )
-    if hashlib.sha256(data).hexdigest() != _entry(facts, "tensors", str):
+    if hashlib.sha256(data).hexdigest() != entry(facts, "tensors", str):
         raise ValueError("its tensors are not those that were saved with it (SHA-256 differs)")
-    head = restore(_entry(facts, "kind", str), _tensors(data))
-    if head.dims != _entry(facts, "dims", int):
+    head = restore(entry(facts, "kind", str), _tensors(data))
+    if head.dims != entry(facts, "dims", int):
         raise ValueError(f"its tensors take {head.dims} features and its text says otherwise")
-    weights = _entry(facts, "weights", dict)
+    weights = entry(facts, "weights", dict)
     return HeadFile(
         head=head,
-        spec=HeadSpec(_entry(facts, "head", str), _entry(facts, "settings", dict)),
-        classes=_texts(_entry(facts, "classes", list)),
-        recipe=_recipe(_entry(facts, "recipe", dict), _entry(facts, "recipe_digest", str)),
+        spec=HeadSpec(entry(facts, "head", str), entry(facts, "settings", dict)),
+        classes=texts(entry(facts, "classes", list)),
+        recipe=_recipe(entry(facts, "recipe", dict), entry(facts, "recipe_digest", str)),
         weights=HeadWeights(
-            _entry(weights, "source", str),
-            _entry(weights, "name", str),
-            _entry(weights, "seed", int),
+            entry(weights, "source", str),
+            entry(weights, "name", str),
+            entry(weights, "seed", int),
         ),
-        temperature=_entry(facts, "temperature", float),
-        seed=_entry(facts, "seed", int),
-        scores=_entry(facts, "scores", dict),
-        created=_entry(facts, "created", str),
-        versions=_entry(facts, "versions", dict),
+        temperature=entry(facts, "temperature", float),
+        seed=entry(facts, "seed", int),
+        scores=entry(facts, "scores", dict),
+        created=entry(facts, "created", str),
+        versions=entry(facts, "versions", dict),
+        views=HeadViews.parse(entry(facts, "views", dict)) if "views" in facts else None,
     )
-
-
-def _entry(facts: dict[str, Any], name: str, kind: type[_T]) -> _T:
-    """Take one entry of the JSON, of exactly this type (True is not an integer)."""
-    if name not in facts:
-        raise ValueError(f"its text lacks {name!r}")
-    value = facts[name]
-    if type(value) is not kind:
-        raise ValueError(f"{name!r} is a {type(value).__name__}, expected a {kind.__name__}")
-    return value
-
-
-def _texts(values: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
-        raise ValueError("a name of a class is not a text")
-    return tuple(values)
 
 
 def _recipe(fields: dict[str, Any], digest: str) -> FeatureRecipe:
     """Build the recipe, which must have every field, each of its type, and the digest given."""
     known = {f.name: type(getattr(_ANY_RECIPE, f.name)) for f in dataclasses.fields(FeatureRecipe)}
-    values = {name: _entry(fields, name, kind) for name, kind in known.items()}
+    values = {name: entry(fields, name, kind) for name, kind in known.items()}
     if values["size"] < 1:
         raise ValueError(f"the recipe of its features is for images of size {values['size']}")
     recipe = FeatureRecipe(**values)
@@ -258,28 +256,6 @@ _ANY_RECIPE = FeatureRecipe(
     preprocessing="",
     precision="",
 )
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    """JSON without what Python alone accepts: NaN, repeated keys, nesting without end."""
-    try:
-        facts = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("its text is nested too deeply") from error
-    if not isinstance(facts, dict):
-        raise ValueError("its text is not a JSON object")
-    return facts
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("its text has a key twice")
-    return mapping
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"its text has the number {name}")
 
 
 def _tensors(data: bytes) -> Tensors:

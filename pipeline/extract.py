@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore, RowBuffer
 from pipeline.config import usable_cores
-from pipeline.events import ExtractionPlanned, Observer, RowsKept, ignore
-from pipeline.images.batches import Source, decoded_batches
+from pipeline.engines.base import Engine, Output
+from pipeline.errors import UsageError
+from pipeline.events import ExtractionPlanned, Notice, Observer, RowsKept, ignore
+from pipeline.images.augment import Policy
+from pipeline.images.batches import Source, ViewPlan, decoded_batches
 from pipeline.images.formats import Undecodable
-from pipeline.images.hashing import distinct
+from pipeline.lacking import Plan, planned
 from pipeline.lanes import Lane, Lanes, Network
 from pipeline.sink import Sink
+from pipeline.text import human_bytes, plural
 from pipeline.worklock import sole_worker
 from pipeline.workshard import WorkShard
 
@@ -31,7 +36,8 @@ class Filled:
     Attributes
     ----------
     new, reused
-        Rows computed now, and rows that were in the store already; one a distinct image.
+        Rows computed now, and rows that were in the store already: one a distinct image, or one an
+        augmented view of it.
     unfit
         Positions among the sources of those whose features were not finite numbers.
     """
@@ -50,7 +56,7 @@ class Extraction:
     new, reused
         Distinct images of which a row was computed now, and those that lacked none.
     stores
-        The same for each store, in the order of the job's networks and their outputs.
+        Rows of each store, in the order of `Job.stores`.
     failures
         ``(position among the sources, error)`` of those that lack a row still.
     startup, seconds
@@ -89,6 +95,9 @@ class Job:
         Rows are committed at the latest after so many seconds, and at 64 MiB.
     shard
         The part of a larger work that the sources are; None if they are all of it.
+    policy, views
+        With a policy, so many views of each image are made, the plain picture among them, and the
+        networks have stores for the augmented ones.
     """
 
     sources: Sequence[Source]
@@ -98,22 +107,14 @@ class Job:
     observe: Observer = ignore
     commit_seconds: float = 30.0
     shard: WorkShard | None = None
+    policy: Policy | None = None
+    views: int = 1
 
     @property
     def stores(self) -> tuple[FeatureStore, ...]:
-        """The stores of all networks, one after the other."""
-        return tuple(store for network in self.networks for store in network.stores)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Positions of the n sources to decode; which of them lack a row of each store, or facts."""
-
-    positions: NDArray[np.int64]
-    features: NDArray[np.bool_]  # (n, stores)
-    facts: NDArray[np.bool_]
-    reused: tuple[int, ...]  # by store
-    whole: int  # distinct images that lack no row of any store
+        """The stores of all networks, one after the other; then those of augmented views."""
+        plain = tuple(store for network in self.networks for store in network.stores)
+        return plain + tuple(store for network in self.networks for store in network.augmented)
 
 
 def extract(job: Job) -> Extraction:
@@ -123,10 +124,12 @@ def extract(job: Job) -> Extraction:
     ------
     CacheError
         A shard could not be committed. What was committed before stays kept.
+    UsageError
+        The disk has no room for the rows.
     """
     plan = _plan(job)
     if not len(plan.positions):
-        job.observe(ExtractionPlanned(new=0, reused=plan.whole))
+        job.observe(_announced(job, plan))
         filled = tuple(Filled(0, n, ()) for n in plan.reused)
         return Extraction(0, plan.whole, filled, (), 0.0, 0.0, 0.0)
     lacking = np.flatnonzero(plan.features.any(axis=0))
@@ -135,44 +138,40 @@ def extract(job: Job) -> Extraction:
         for store in (*job.stores, job.facts):
             store.refresh()
         plan = _plan(job)
-        job.observe(ExtractionPlanned(new=len(plan.positions), reused=plan.whole))
+        job.observe(_announced(job, plan))
         return _run(job, plan)
 
 
-def _plan(job: Job) -> _Plan:
-    first, _ = distinct(job.keys)
-    keys = job.keys[first]
-    features = np.stack([_lacks(store, keys) for store in job.stores], axis=1)
-    facts = _lacks(job.facts, keys)
-    lacking = features.any(axis=1)
-    todo = lacking | facts
-    reused = tuple((~features).sum(axis=0).tolist())
-    return _Plan(first[todo], features[todo], facts[todo], reused, int((~lacking).sum()))
+def _announced(job: Job, plan: Plan) -> ExtractionPlanned:
+    rows = int(np.maximum(plan.features.sum(axis=1), 1).sum())
+    unit = "images" if len(job.stores) == 1 else "rows"
+    return ExtractionPlanned(new=rows, reused=sum(plan.reused), unit=unit)
 
 
-def _lacks(store: FeatureStore, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    mask = np.zeros(len(keys), bool)
-    mask[store.missing(keys)] = True
-    return mask
+def _plan(job: Job) -> Plan:
+    plain = sum(len(network.stores) for network in job.networks)
+    return planned(job.keys, job.stores[:plain], job.stores[plain:], job.facts, job.views)
 
 
-def _run(job: Job, plan: _Plan) -> Extraction:
+def _run(job: Job, plan: Plan) -> Extraction:
     began = time.monotonic()
-    keys = job.keys[plan.positions]
+    keys = job.keys[plan.source_of]
     with contextlib.ExitStack() as stack:
         # Left in reverse order, also by Ctrl-C: the networks stop, each buffer commits what it has.
         buffers, fact_rows = _buffers(job, stack)
-        sink = Sink(keys, plan.features, plan.facts, buffers, fact_rows, job.observe)
+        sink = Sink(keys, plan.views, plan.features, plan.facts, buffers, fact_rows, job.observe)
         lanes = _lanes(job, plan, sink)
         running = stack.enter_context(Lanes(lanes))
         # Facts alone need no input of a network, but decoding ends with one.
         resizes = running.resizes or (job.networks[0].resize,)
         batches = decoded_batches(
             [job.sources[i] for i in plan.positions],
-            keys,
+            job.keys[plan.positions],
             resizes,
-            batch_size=max(network.batch_size for network in job.networks),
+            # Images at once, of which each may have several views.
+            batch_size=max(1, max(network.batch_size for network in job.networks) // job.views),
             workers=usable_cores(),
+            views=ViewPlan(job.policy, plan.first, plan.views) if job.policy else None,
         )
         for batch in stack.enter_context(contextlib.closing(batches)):
             sink.decoded(batch)
@@ -183,14 +182,19 @@ def _run(job: Job, plan: _Plan) -> Extraction:
     return _told(plan, sink, startup, seconds, running.busy / max(seconds, 1e-9))
 
 
-def _told(plan: _Plan, sink: Sink, startup: float, seconds: float, busy: float) -> Extraction:
-    positions = plan.positions.tolist()
+def _told(plan: Plan, sink: Sink, startup: float, seconds: float, busy: float) -> Extraction:
+    source_of = plan.source_of.tolist()
     stores = zip(sink.new, plan.reused, sink.unfit, strict=True)
+    # Of an image that cannot be decoded no view can be made: it failed once.
+    failures = {source_of[i]: error for i, error in sorted(sink.failures.items(), reverse=True)}
     return Extraction(
-        new=int(sink.computed.sum()),
+        new=len(np.unique(plan.source_of[sink.computed])),
         reused=plan.whole,
-        stores=tuple(Filled(n, r, tuple(positions[i] for i in unfit)) for n, r, unfit in stores),
-        failures=tuple((positions[i], error) for i, error in sorted(sink.failures.items())),
+        stores=tuple(
+            Filled(n, r, tuple(dict.fromkeys(source_of[i] for i in unfit)))
+            for n, r, unfit in stores
+        ),
+        failures=tuple(sorted(failures.items(), key=lambda failure: failure[0])),
         startup=startup,
         seconds=seconds,
         busy=busy,
@@ -209,16 +213,54 @@ def _buffers(job: Job, stack: contextlib.ExitStack) -> tuple[list[RowBuffer], Ro
     return [stack.enter_context(buffer) for buffer in features], facts
 
 
-def _lanes(job: Job, plan: _Plan, sink: Sink) -> list[Lane]:
+def _lanes(job: Job, plan: Plan, sink: Sink) -> list[Lane]:
     """Make a lane for each network that an image lacks a row of."""
     lanes, first = [], 0
+    plain = sum(len(network.stores) for network in job.networks)
     for network in job.networks:
-        lacking = plan.features[:, first : first + len(network.stores)]
-        wanted = np.logical_or.reduce(lacking, axis=1)
-        if wanted.any():
-            needed = np.flatnonzero(lacking.any(axis=0)).tolist()
-            deliver = sink.receiver([first + i for i in needed], wanted)
-            outputs = [network.outputs[i] for i in needed]
-            lanes.append(Lane(network, outputs, wanted, deliver))
+        # The stores of each output: that of plain pictures, and that of augmented views.
+        own = [
+            [number, *([plain + number] if network.augmented else [])]
+            for number in range(first, first + len(network.stores))
+        ]
         first += len(network.stores)
+        numbers = [number for stores in own for number in stores]
+        wanted = np.logical_or.reduce(plan.features[:, numbers], axis=1)
+        if wanted.any():
+            needed = [i for i, stores in enumerate(own) if plan.features[:, stores].any()]
+            deliver = sink.receiver([own[i] for i in needed])
+            outputs = [network.outputs[i] for i in needed]
+            checked = replace(network, make_engine=_WithRoom(job, plan, network, own))
+            lanes.append(Lane(checked, outputs, wanted, deliver))
     return lanes
+
+
+@dataclass(frozen=True, slots=True)
+class _WithRoom:
+    """Makes a network's engine, unless the disk is too small for all rows that it will give."""
+
+    job: Job
+    plan: Plan
+    network: Network
+    own: list[list[int]]  # numbers of the stores of each output
+
+    def __call__(self, outputs: Sequence[Output], images: int) -> Engine:
+        engine = self.network.make_engine(outputs, images)
+        dims = dict(zip(outputs, engine.dims, strict=True))
+        rows, nbytes = 0, 0
+        for output, stores in zip(self.network.outputs, self.own, strict=True):
+            for number in stores:
+                count = int(self.plan.features[:, number].sum())
+                each = np.dtype(self.job.stores[number].recipe.dtype).itemsize
+                rows, nbytes = rows + count, nbytes + count * dims.get(output, 0) * each
+        folder = self.job.stores[self.own[0][0]].folder
+        free = shutil.disk_usage(folder).free
+        if nbytes > free:
+            raise UsageError(
+                f"{plural(rows, 'row')} take {human_bytes(nbytes)}, and the disk of {folder} has "
+                f"{human_bytes(free)} left: make room, or ask for less (fewer --views, another "
+                "--pooling)"
+            )
+        if self.job.policy:
+            self.job.observe(Notice(f"{plural(rows, 'row')} to compute: {human_bytes(nbytes)}"))
+        return engine

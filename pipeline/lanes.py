@@ -35,6 +35,8 @@ class Network:
         The rows of each image that a pass can yield.
     stores
         Where they are kept, one store an output.
+    augmented
+        Where those of augmented views are kept, one store an output; empty where none are made.
     resize
         From an image to the network's input.
     make_engine
@@ -49,6 +51,7 @@ class Network:
     resize: Resize
     make_engine: Callable[[Sequence[Output], int], Engine]
     batch_size: int
+    augmented: tuple[FeatureStore, ...] = ()
 
 
 class Lane:

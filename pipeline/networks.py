@@ -27,7 +27,11 @@ def grouped(assemblies: Sequence[Assembly]) -> tuple[Assembly, ...]:
 
 
 def networks_of(
-    assemblies: Sequence[Assembly], stores: Sequence[FeatureStore], out: Path, observe: Observer
+    assemblies: Sequence[Assembly],
+    stores: Sequence[FeatureStore],
+    out: Path,
+    observe: Observer,
+    augmented: Sequence[FeatureStore] = (),
 ) -> tuple[Network, ...]:
     """Make one network of all neighbours that differ in layer and pooling alone.
 
@@ -41,20 +45,26 @@ def networks_of(
         Where converted networks are kept.
     observe
         Told where building a network takes long.
+    augmented
+        Where the rows of augmented views of each are kept; empty where none are made.
     """
-    groups: dict[str, list[tuple[Assembly, FeatureStore]]] = {}
-    for assembly, store in zip(assemblies, stores, strict=True):
-        groups.setdefault(_network_of(assembly), []).append((assembly, store))
-    return tuple(
-        Network(
-            outputs=tuple(Output(a.recipe.layer, a.recipe.pooling) for a, _ in group),
-            stores=tuple(store for _, store in group),
-            resize=group[0][0].resize,
-            make_engine=partial(_engine, group[0][0], out, observe),
-            batch_size=group[0][0].batch_size,
+    groups: dict[str, list[int]] = {}
+    for number, assembly in enumerate(assemblies):
+        groups.setdefault(_network_of(assembly), []).append(number)
+    networks = []
+    for group in groups.values():
+        own, first = [assemblies[i] for i in group], assemblies[group[0]]
+        networks.append(
+            Network(
+                outputs=tuple(Output(a.recipe.layer, a.recipe.pooling) for a in own),
+                stores=tuple(stores[i] for i in group),
+                resize=first.resize,
+                make_engine=partial(_engine, first, out, observe),
+                batch_size=first.batch_size,
+                augmented=tuple(augmented[i] for i in group) if augmented else (),
+            )
         )
-        for group in groups.values()
-    )
+    return tuple(networks)
 
 
 def _engine(

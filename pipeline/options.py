@@ -13,6 +13,7 @@ from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
 from pipeline.sweepflags import take_choices
 from pipeline.text import seconds_of
+from pipeline.viewflags import tta, views_options
 from pipeline.workshard import WorkShard
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,6 +134,7 @@ backbone_options = _all(
     batch_size,
 )
 
+
 features_options = _all(
     out,
     backbone_options,
@@ -180,6 +182,8 @@ heads_options = _all(
         is_eager=True,
     ),
     features_options,
+    views_options,
+    tta,
     _option(
         "--metric",
         "Score that heads are ranked by.",
@@ -229,13 +233,16 @@ heads_options = _all(
 )
 
 
+_OWN_OF_STAGE_ONE = ("strict", "commit_seconds", "shard", "views", "augment", "augment_seed")
+
+
 def features_config(flags: dict[str, Any]) -> FeaturesConfig:
     """Make the configuration of stage one from its flags."""
     first, *also = _backbones(flags)
     return FeaturesConfig(
         data=flags["data"],
         out=flags["out"],
-        **{name: flags[name] for name in ("strict", "commit_seconds", "shard") if name in flags},
+        **{name: flags[name] for name in _OWN_OF_STAGE_ONE if name in flags},
         backbone=first,
         also=tuple(also),
     )
@@ -259,13 +266,15 @@ def heads_config(flags: dict[str, Any]) -> HeadsConfig:
     Raises
     ------
     UsageError
-        Neither of them names the data.
+        Neither of them names the data; or means of views are asked for and no views.
     """
     if flags["data"] is None:
         raise UsageError(
             "no data: name them, as in headstart heads photos, or in the file of --config, "
             'as in data = "photos"'
         )
+    if flags["tta"] and flags["views"] == 1:
+        raise UsageError("--tta takes the mean of views: say how many with --views, such as 8")
     own = HeadsConfig.__dataclass_fields__.keys() - {"features", "entries"}
     return HeadsConfig(
         features=features_config(flags),

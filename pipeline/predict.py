@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.assemble import Assembly, assemble
 from pipeline.config import BackboneConfig, PredictConfig, usable_cores
+from pipeline.engines.base import rows_of
 from pipeline.errors import UsageError, WeightsUnavailable
 from pipeline.events import BatchDone, ExtractionPlanned, Notice, Observer
 from pipeline.export import HeadFile, load_head
-from pipeline.images.batches import decoded_batches
+from pipeline.images.batches import ViewPlan, decoded_batches
 from pipeline.images.find import find_images
 from pipeline.images.rejects import Reject
 
@@ -37,6 +38,8 @@ class Predictions:
         The images that could not be used.
     images_per_second
         From the moment the network was ready; zero where no image could be used.
+    views
+        Views of each image whose probabilities were averaged; 1 where the plain image was labelled.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +47,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
     rejects: tuple[Reject, ...]
     images_per_second: float
+    views: int = 1
 
     def labels(self) -> list[str]:
         """Return the most probable class of each image."""
@@ -52,6 +56,9 @@ class Predictions:
 
 def predict(config: PredictConfig, observe: Observer) -> Predictions:
     """Label images straight from their files with a head and the backbone it was trained on.
+
+    A head that was scored by the mean of an image's views labels by it, by the same views: they
+    follow from the file's bytes.
 
     Raises
     ------
@@ -75,17 +82,27 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
     began = time.monotonic()
     used: list[Path] = []
     probabilities = []
+    averaged = head.views if head.views and head.views.averaged else None
+    views = averaged.count if averaged else 1
     batches = decoded_batches(
-        paths, None, (assembly.resize,), batch_size=assembly.batch_size, workers=usable_cores()
+        paths,
+        None,
+        (assembly.resize,),
+        batch_size=max(1, assembly.batch_size // views),
+        workers=usable_cores(),
+        views=ViewPlan.all_of(averaged.policy, len(paths), views) if averaged else None,
     )
     with contextlib.closing(batches):
         for batch in batches:
-            rejects += [Reject(paths[i], None, str(error)) for i, error in batch.failures]
-            if batch.positions:
-                used += [paths[i] for i in batch.positions]
-                (rows,) = engine(batch.pixels())
-                probabilities.append(head.probabilities(rows))
-            observe(BatchDone(images=len(batch.positions), rejected=len(batch.failures)))
+            # Of an image that can be decoded there are all views, of another one there is none.
+            here = [i // views for i in batch.positions[::views]]
+            failures = [(i // views, error) for i, error in batch.failures[::views]]
+            rejects += [Reject(paths[i], None, str(error)) for i, error in failures]
+            if here:
+                used += [paths[i] for i in here]
+                rows = rows_of(engine, batch.pixels())
+                probabilities.append(head.probabilities(rows, views))
+            observe(BatchDone(images=len(here), rejected=len(failures)))
     seconds = time.monotonic() - began
     return Predictions(
         classes=head.classes,
@@ -95,6 +112,7 @@ def predict(config: PredictConfig, observe: Observer) -> Predictions:
         ),
         rejects=tuple(rejects),
         images_per_second=len(used) / seconds if used else 0.0,
+        views=views,
     )
 
 

@@ -1,4 +1,7 @@
-"""Where the results of an extraction end: rows in buffers, failures in a list, observers told."""
+"""Where the results of an extraction end: rows in buffers, failures in a list, observers told.
+
+What is counted here is *looks*: the plain picture of an image is one, each augmented view another.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ NOT_FINITE = "its features are not finite numbers"
 
 
 class Sink:
-    """Results of n images on their way to the stores.
+    """Results of n looks at images on their way to the stores.
 
-    An image counts as done, and is told as such, once it went through each of its networks.
+    What is told as done are rows; an image of which facts alone are wanted counts as one.
 
     Parameters
     ----------
-    keys
-        uint8 ``(n, 32)``, the images' keys.
+    keys, views
+        uint8 ``(n, 32)`` and uint32 ``(n,)``: the image of each look, and which view of it.
     lacking
         bool ``(n, stores)``: which rows are to be made; the others, which a pass of a network gives
         anyway, are not kept again.
     facts
-        bool ``(n,)``: of which images the facts are to be kept.
+        bool ``(n,)``: with which looks facts are to be kept.
     buffers, fact_rows
         On the way to each store, and to that of facts.
     observe
@@ -38,50 +41,48 @@ class Sink:
     Attributes
     ----------
     computed
-        bool ``(n,)``: of which images a row was computed.
+        bool ``(n,)``: of which looks a row was computed.
     new
         Rows added, by store.
     unfit
-        Positions of the images whose rows were not finite, by store.
+        Positions of the looks whose rows were not finite, by store.
     failures
-        What went wrong, by position of the image.
+        What went wrong, by position of the look.
     """
 
     def __init__(
         self,
         keys: NDArray[np.uint8],
+        views: NDArray[np.uint32],
         lacking: NDArray[np.bool_],
         facts: NDArray[np.bool_],
         buffers: Sequence[RowBuffer],
         fact_rows: RowBuffer,
         observe: Observer,
     ) -> None:
-        self._keys, self._lacking, self._facts = keys, lacking, facts
+        self._keys, self._views, self._lacking, self._facts = keys, views, lacking, facts
         self._buffers, self._fact_rows = buffers, fact_rows
         self._observe = observe
-        self._passes = np.zeros(len(keys), np.int32)
         self.computed = np.zeros(len(keys), bool)
         self.new = [0] * len(buffers)
         self.unfit: list[list[int]] = [[] for _ in buffers]
         self.failures: dict[int, Undecodable] = {}
 
-    def receiver(self, stores: Sequence[int], wanted: NDArray[np.bool_]) -> Deliver:
+    def receiver(self, stores: Sequence[Sequence[int]]) -> Deliver:
         """Return what one network is to give its rows to.
 
         Parameters
         ----------
         stores
-            Numbers of the stores that its outputs are for.
-        wanted
-            bool ``(n,)``: which images it will see.
+            Numbers of the stores that each of its outputs is for: each keeps what it lacks.
         """
-        self._passes += wanted
 
         def deliver(positions: NDArray[np.int64], rows: Rows) -> None:
-            for store, each in zip(stores, rows, strict=True):
-                self._keep(store, positions, each)
-            self._passes[positions] -= 1
-            self._observe(BatchDone(int((self._passes[positions] == 0).sum()), 0))
+            done = 0
+            for own, each in zip(stores, rows, strict=True):
+                for store in own:
+                    done += self._keep(store, positions, each)
+            self._observe(BatchDone(done, 0))
 
         return deliver
 
@@ -93,11 +94,14 @@ class Sink:
         if new.any():
             rows = np.stack([first.facts.pack() for first, *_ in batch.images])
             self._fact_rows.add(self._keys[here[new]], rows[new])
-        done = int((self._passes[here] == 0).sum())
-        if done or batch.failures:
-            self._observe(BatchDone(done, len(batch.failures)))
+        done = int((~self._lacking[here].any(axis=1)).sum())
+        failed = [position for position, _ in batch.failures]
+        rejected = int(np.maximum(self._lacking[failed].sum(axis=1), 1).sum())
+        if done or rejected:
+            self._observe(BatchDone(done, rejected))
 
-    def _keep(self, store: int, positions: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+    def _keep(self, store: int, positions: NDArray[np.int64], rows: NDArray[np.float32]) -> int:
+        """Keep what a store lacks; say how many rows that were, with those that cannot be kept."""
         lacking = self._lacking[positions, store]
         positions, rows = positions[lacking], rows[lacking]
         finite = np.isfinite(rows).all(axis=1)
@@ -105,6 +109,8 @@ class Sink:
             self.unfit[store].append(position)
             self.failures[position] = Undecodable(NOT_FINITE)
         if finite.any():
-            self._buffers[store].add(self._keys[positions[finite]], rows[finite])
+            fit = positions[finite]
+            self._buffers[store].add(self._keys[fit], rows[finite], self._views[fit])
         self.new[store] += int(finite.sum())
         self.computed[positions[finite]] = True
+        return len(positions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,36 @@ from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
 from pipeline.events import Notice, Observer
-from pipeline.extract import Job, extract
-from pipeline.images.formats import Transient, Undecodable
-from pipeline.images.rejects import Reject, read_rejects, write_rejects
+from pipeline.extract import Filled, Job, extract
+from pipeline.images.augment import Policy
+from pipeline.images.formats import Transient
+from pipeline.images.rejects import Reject, read_rejects
 from pipeline.keyed import forget, keys_and_rejects
 from pipeline.networks import grouped, networks_of
-from pipeline.sink import NOT_FINITE
+from pipeline.refused import among, note_rejects, rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """The rows of augmented views beside those of one store.
+
+    Attributes
+    ----------
+    policy
+        How views are drawn.
+    views
+        How many of each image; they are numbered from 1.
+    store
+        The store.
+    new, reused
+        Rows computed now, and rows that were there.
+    """
+
+    policy: Policy
+    views: int
+    store: FeatureStore
+    new: int
+    reused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +61,15 @@ class Made:
         The store.
     new, reused
         Rows computed now, and rows that were there; one a distinct image.
+    augmented
+        The rows of augmented views; None where none were asked for.
     """
 
     assembly: Assembly
     store: FeatureStore
     new: int
     reused: int
+    augmented: Augmented | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +92,8 @@ class Features:
         Distinct images of which a row was computed now, and those that lacked none.
     images_per_second
         Of the new ones, without the time to build networks; zero where nothing was new.
-    startup, seconds
-        Seconds that it took to build the networks, and of the whole stage.
+    extracting, startup, seconds
+        Seconds in which rows were computed, in which networks were built, and of the whole stage.
     busy
         Share of the time of extraction in which images were in a network.
     """
@@ -79,6 +106,7 @@ class Features:
     new: int
     reused: int
     images_per_second: float
+    extracting: float
     startup: float
     seconds: float
     busy: float
@@ -92,6 +120,16 @@ class Features:
     def store(self) -> FeatureStore:
         """The first store."""
         return self.made[0].store
+
+    @property
+    def rows_new(self) -> int:
+        """Rows computed now, of all stores and views."""
+        return sum(each.new for made in self.made for each in (made, made.augmented) if each)
+
+    @property
+    def rows_reused(self) -> int:
+        """Rows that were there, of all stores and views."""
+        return sum(each.reused for made in self.made for each in (made, made.augmented) if each)
 
 
 def require_one(config: FeaturesConfig, command: str) -> None:
@@ -130,11 +168,13 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     Raises
     ------
     UsageError
-        No usable image in it (a shard may be empty), no such backbone, no weights.
+        No usable image in it (a shard may be empty), no such backbone, no weights, no such policy
+        of views, or too small a disk.
     CacheError
         Rows could not be kept; what was reported as kept still is.
     """
     began = time.monotonic()
+    policy = Policy.parse(config.augment, config.augment_seed) if config.views > 1 else None
     # Weights come before the first image is read: a run without them must stop at once.
     assemblies = grouped(_assemble(config, observe))
     positions, keys, unreadable = keys_and_rejects(dataset, config, observe)
@@ -146,38 +186,42 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
             [go_on_with_complete(each, config.out, keys, observe) for each in assemblies]
         )
     stores, facts = _open(assemblies, config.out, observe)
+    augmented = [each.augmented_store(config.out, policy) for each in assemblies if policy]
+    _check(augmented, observe)
     # What could not be decoded by this recipe's rule cannot be today: it is not read again.
     hopeless = {
         r.key: r.reason
-        for store in stores
+        for store in (*stores, *augmented)
         for r in read_rejects(store.folder)
         if r.key and r.undecodable
     }
-    hopeful = ~_among(keys, hopeless)
+    hopeful = ~among(keys, hopeless)
     done = extract(
         Job(
             sources=[dataset.paths[i] for i in positions[hopeful]],
             keys=keys[hopeful],
-            networks=networks_of(assemblies, stores, config.out, observe),
+            networks=networks_of(assemblies, stores, config.out, observe, augmented),
             facts=facts,
             observe=observe,
             commit_seconds=config.commit_seconds,
             shard=config.shard,
+            policy=policy,
+            views=config.views,
         )
     )
     failed = {keys[hopeful][i].tobytes(): error for i, error in done.failures}
     passing = [i for i, error in done.failures if isinstance(error, Transient)]
     forget(config, [dataset.paths[i] for i in positions[hopeful][passing]])
-    usable = hopeful & ~_among(keys, failed)
+    usable = hopeful & ~among(keys, failed)
     rejects = (
         *unreadable,
         *(
-            _reject(dataset.paths[i], key.tobytes(), hopeless, failed)
+            rejected(dataset.paths[i], key.tobytes(), hopeless, failed)
             for i, key in zip(positions[~usable], keys[~usable], strict=True)
         ),
     )
-    for store, filled in zip(stores, done.stores, strict=True):
-        _write_rejects(store.folder, rejects, {keys[hopeful][i].tobytes() for i in filled.unfit})
+    for store, filled in zip((*stores, *augmented), done.stores, strict=True):
+        note_rejects(store.folder, rejects, {keys[hopeful][i].tobytes() for i in filled.unfit})
     if not usable.any() and config.shard is None:
         raise UsageError(
             f"{config.data}: none of the {len(rejects)} images can be used; "
@@ -185,16 +229,14 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
         )
     return Features(
         dataset=dataset.take(positions[usable]),
-        made=tuple(
-            Made(assembly, store, filled.new, filled.reused)
-            for assembly, store, filled in zip(assemblies, stores, done.stores, strict=True)
-        ),
+        made=_made(assemblies, (*stores, *augmented), done.stores, policy, config.views - 1),
         keys=keys[usable],
         facts=facts,
         rejects=rejects,
         new=done.new,
         reused=done.reused,
         images_per_second=done.new / done.seconds if done.new else 0.0,
+        extracting=done.seconds,
         startup=done.startup,
         seconds=time.monotonic() - began,
         busy=done.busy,
@@ -212,35 +254,32 @@ def _open(
     """Open the stores of features and that of facts; tell of what is damaged in them."""
     opened = [assembly.stores(out) for assembly in assemblies]
     stores, facts = [store for store, _ in opened], opened[0][1]
-    for store in (*stores, facts):
-        for finding in store.check():
-            observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
+    _check((*stores, facts), observe)
     return stores, facts
 
 
-def _among(keys: NDArray[np.uint8], few: Collection[bytes]) -> NDArray[np.bool_]:
-    """Tell which keys are in a collection, which mostly is empty."""
-    if not few:
-        return np.zeros(len(keys), bool)
-    return np.array([key.tobytes() in few for key in keys], bool)
+def _check(stores: Sequence[FeatureStore], observe: Observer) -> None:
+    for store in stores:
+        for finding in store.check():
+            observe(Notice(f"set aside a shard: {finding.shard} is {finding.problem}"))
 
 
-def _write_rejects(folder: Path, rejects: Sequence[Reject], unfit: Container[bytes | None]) -> None:
-    """List what cannot be used; that features are not finite is one store's affair alone."""
-    ours = [r for r in rejects if r.reason != NOT_FINITE or r.key in unfit]
-    if ours:
-        write_rejects(folder, ours)
-
-
-def _reject(
-    path: Path, key: bytes, hopeless: Mapping[bytes, str], failed: Mapping[bytes, Undecodable]
-) -> Reject:
-    """Say why an image is not used; a failure that may pass is not held against its bytes."""
-    if key in hopeless:
-        return Reject(path, key, hopeless[key], undecodable=True)
-    error = failed[key]
-    lasting = not isinstance(error, Transient)
-    return Reject(path, key if lasting else None, str(error), undecodable=lasting)
+def _made(
+    assemblies: Sequence[Assembly],
+    stores: Sequence[FeatureStore],
+    filled: Sequence[Filled],
+    policy: Policy | None,
+    views: int,
+) -> tuple[Made, ...]:
+    """Tell what became of each assembly's store, and of the one of its views behind all those."""
+    made, count = [], len(assemblies)
+    for number, assembly in enumerate(assemblies):
+        plain, augmented = filled[number], None
+        if policy:
+            own = filled[count + number]
+            augmented = Augmented(policy, views, stores[count + number], own.new, own.reused)
+        made.append(Made(assembly, stores[number], plain.new, plain.reused, augmented))
+    return tuple(made)
 
 
 def _ensure_writable(out: Path) -> None:

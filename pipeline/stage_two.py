@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,14 @@ from pipeline.errors import UsageError
 from pipeline.events import Observer
 from pipeline.export import HeadFile, HeadWeights, save_head
 from pipeline.heads import HeadSpec, default_specs
+from pipeline.headviews import HeadViews
 from pipeline.looks import looked
 from pipeline.roles import Roles, assign_roles
-from pipeline.stage_one import Features, find_dataset, make_features, require_one
+from pipeline.stage_one import Features, Made, find_dataset, make_features, require_one
 from pipeline.sweep import SweepConfig, SweepData, SweepResult, sweep
 from pipeline.sweep.aside import Aside, set_aside
 from pipeline.sweep.kept import KeptFits, Memory, Rows
+from pipeline.sweep.views import Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def train_heads(config: HeadsConfig, observe: Observer) -> Heads:
         roles=roles.role[used],
         alike=roles.found[used],
         rows_named=Rows(features.assembly.recipe.digest, features.keys[used]),
+        views=_views(features.made[0], features.keys[used], config.tta),
     )
     sweeping = SweepConfig(
         metric=config.metric,
@@ -208,11 +212,24 @@ def _asides(
             rows,
             features=made.store.read(features.keys[used]),
             rows_named=Rows(made.assembly.recipe.digest, features.keys[used]),
+            views=_views(made, features.keys[used], config.tta),
         )
         found += set_aside(
             specs, pooling, theirs, sweeping, memory, observe, first_fold_only=first, until=until
         )
     return tuple(found)
+
+
+def _views(made: Made, keys: NDArray[np.uint8], averaged: bool) -> Views | None:
+    """Give the sweep the augmented views of its images, read from the cache as they are needed."""
+    if made.augmented is None:
+        return None
+    store = made.augmented.store
+
+    def read(at: NDArray[np.int64], view: int) -> NDArray[np.floating[Any]]:
+        return store.read(keys[at], np.full(len(at), view, np.uint32))
+
+    return Views(store.digest, made.augmented.views, read, averaged)
 
 
 def save_best(heads: Heads) -> None:
@@ -250,7 +267,15 @@ def _head_of(heads: Heads) -> HeadFile:
         scores=scores,
         created=heads.created,
         versions=heads.environment,
+        views=_head_views(heads),
     )
+
+
+def _head_views(heads: Heads) -> HeadViews | None:
+    augmented = heads.features.made[0].augmented
+    if augmented is None:
+        return None
+    return HeadViews(augmented.policy, augmented.views + 1, heads.config.tta)
 
 
 def _new_folder(parent: Path) -> tuple[Path, str]:

@@ -39,6 +39,13 @@ _OPENING = """\
 # Of the features: what makes an image a row.
 # backbone = {backbone}
 # pooling = {pooling}
+# Heads are trained on so many views of each training image: 1 is the plain picture alone. How the
+# others are made: flip, rotate90, rotate, scale, crop, color, or question, which is flip,rotate.
+# views = {views}
+# augment = {augment}
+# augment_seed = {augment_seed}
+# Whether images are scored and labelled by the mean of their views, not by the plain picture.
+# tta = {tta}
 
 # accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss
 metric = {metric}
@@ -92,6 +99,10 @@ def starter_toml(name: str = FILE_NAME) -> str:
         backbone=_toml(DEFAULT_BACKBONE),
         out=_toml(str(usual.features.out)),
         pooling=_toml(usual.features.backbone.pooling),
+        views=usual.features.views,
+        augment=_toml(usual.features.augment),
+        augment_seed=usual.features.augment_seed,
+        tta=_toml(usual.tta),
         metric=_toml(usual.metric),
         folds=_toml(usual.folds),
         holdout=_toml(usual.holdout),

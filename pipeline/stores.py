@@ -28,9 +28,11 @@ class StoreStatus:
         Its size; dims is None while it is empty.
     rejected
         Files on its list of rejects.
+    views
+        Augmented views of an image that it holds; 0 in a store of plain images.
     missing
-        Distinct images of the data set asked about that have no row, those aside that cannot be
-        decoded; None where no data set was asked about.
+        Distinct images of the data set asked about that have no row, or not one of each view, those
+        aside that cannot be decoded; None where no data set was asked about.
     recipe, provenance
         What its rows are, and what made them.
     """
@@ -41,6 +43,7 @@ class StoreStatus:
     bytes: int
     shards: int
     rejected: int
+    views: int
     missing: int | None
     recipe: dict[str, Any]
     provenance: dict[str, Any]
@@ -168,7 +171,7 @@ def _status(store: FeatureStore, keys: NDArray[np.uint8] | None) -> StoreStatus:
     missing = None
     if keys is not None:
         hopeless = {reject.key for reject in rejects if reject.undecodable}
-        missing = sum(keys[i].tobytes() not in hopeless for i in store.missing(keys))
+        missing = sum(keys[i].tobytes() not in hopeless for i in _lacking(store, keys))
     return StoreStatus(
         folder=store.folder,
         rows=store.rows,
@@ -176,7 +179,17 @@ def _status(store: FeatureStore, keys: NDArray[np.uint8] | None) -> StoreStatus:
         bytes=store.nbytes,
         shards=store.shards,
         rejected=len(rejects),
+        views=store.last_view,
         missing=missing,
         recipe=recorded["recipe"],
         provenance=made_by if isinstance(made_by, dict) else {},
     )
+
+
+def _lacking(store: FeatureStore, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Positions of the images of which a store lacks a row: of the views that it has of others."""
+    lacks = np.zeros(len(keys), bool)
+    # A store of augmented views holds no plain image, which is view 0.
+    for view in range(1, store.last_view + 1) or range(1):
+        lacks[store.missing(keys, np.full(len(keys), view, np.uint32))] = True
+    return np.flatnonzero(lacks)

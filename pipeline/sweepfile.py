@@ -48,6 +48,10 @@ CHOICES: dict[str, tuple[type, ...]] = {
     "layer": _TEXT,
     "precision": _TEXT,
     "engine": _TEXT,
+    "views": _WHOLE,
+    "augment": _TEXT,
+    "augment_seed": _WHOLE,
+    "tta": _YES_OR_NO,
 }
 """Keys beside the heads, each the flag of that name; what it can be, the flag knows."""
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli"},
     {"options"},
-    {"report", "sweepflags"},
+    {"report", "sweepflags", "viewflags"},
     {
         "stage_one",
         "stage_two",
@@ -24,12 +24,12 @@ LAYERS = [
         "export_rows",
         "tfdata",
     },
-    {"extract", "networks", "sweep", "export", "roles"},
-    {"assemble", "keyed", "sink", "sweepfile", "worklock"},
+    {"extract", "networks", "refused", "sweep", "export", "roles"},
+    {"assemble", "headviews", "keyed", "lacking", "sink", "sweepfile", "worklock"},
     {"lanes"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
-    {"config", "looks", "memory", "tomlfile"},
+    {"config", "looks", "memory", "strictjson", "tomlfile"},
     {"workers", "workshard", "tomllines"},
     {"errors", "events", "text"},
 ]

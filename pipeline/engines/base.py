@@ -70,3 +70,22 @@ class Engine(Protocol):
         ValueError
             If the images have another shape or dtype, or are too many.
         """
+
+
+def rows_of(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the first output of any number of images, in calls that the engine can take.
+
+    Parameters
+    ----------
+    engine
+        The network.
+    images
+        As for a call of it; at least one.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(n, dims)``.
+    """
+    step = engine.batch_size
+    return np.concatenate([engine(images[i : i + step])[0] for i in range(0, len(images), step)])

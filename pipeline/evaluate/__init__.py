@@ -24,7 +24,7 @@ from pipeline.evaluate.metrics import METRICS, Metric, score
 from pipeline.evaluate.nested import NestedScore, OuterFold, nested_folds, nested_score
 from pipeline.evaluate.outoffold import OutOfFold, gathered, in_rows, scorer_of_all
 from pipeline.evaluate.smallest import Cost, recommended
-from pipeline.evaluate.softmax import Floats, Labels, log_softmax, softmax
+from pipeline.evaluate.softmax import Floats, Labels, log_softmax, mean_logits, softmax
 from pipeline.evaluate.temperature import cross_fitted, fit_temperature
 from pipeline.evaluate.ties import Part, tied
 from pipeline.evaluate.ttest import TTest, corrected_error, corrected_t
@@ -67,6 +67,7 @@ __all__ = [
     "log_softmax",
     "majority_logits",
     "majority_score",
+    "mean_logits",
     "nested_folds",
     "nested_score",
     "per_class",

@@ -57,6 +57,8 @@ class Member:
         if trainer.patience is not None:
             held = stopping_rows(rows.labels, rows.groups, trainer.stopping_fraction, draws)
         train = np.flatnonzero(~held).astype(np.int32)
+        if rows.plain is not None:
+            held &= rows.plain
         balanced = trainer.class_weight == "balanced"
         return cls(
             trainer=trainer,

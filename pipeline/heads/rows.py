@@ -34,12 +34,16 @@ class FoldRows:
     groups
         ``(n,)`` integers: rows of one group are not divided by a split made inside a fit. None
         where every row stands alone.
+    plain
+        ``(n,)`` bool: rows that a fit may keep to look at for early stopping; others of their
+        groups are then left out. None: all may be.
     """
 
     features: NDArray[np.float32]
     labels: Labels
     n_classes: int
     groups: Labels | None = None
+    plain: NDArray[np.bool_] | None = None
 
     @cached_property
     def seen(self) -> Labels:

@@ -33,6 +33,7 @@ from PIL import (
 )
 
 from pipeline.images import compiled, jpeg, others, png, tiff, turbo, wide
+from pipeline.images.augment import Look
 from pipeline.images.colour import to_rgb, upright, upright_view
 from pipeline.images.facts import ImageFacts, facts_of
 from pipeline.images.formats import (
@@ -47,6 +48,7 @@ from pipeline.images.formats import (
 )
 from pipeline.images.picture import Picture, PillowPicture, RowsPicture
 from pipeline.images.resize import Resize, resized
+from pipeline.images.views import views_of
 
 __all__ = [
     "DECODER",
@@ -56,6 +58,7 @@ __all__ = [
     "Undecodable",
     "decode",
     "decode_all",
+    "decode_views",
     "load_rgb",
 ]
 
@@ -147,6 +150,39 @@ def decode_all(data: bytes, resizes: Sequence[Resize]) -> tuple[Decoded, ...]:
     try:
         facts = facts_of(picture, mode, form)
         return tuple(Decoded(resized(picture, resize), facts) for resize in resizes)
+    except MemoryError:
+        raise Transient(f"the {form} file needs more memory than there is") from None
+
+
+def decode_views(
+    data: bytes, resizes: Sequence[Resize], looks: Sequence[Look | None]
+) -> tuple[tuple[Decoded, ...], ...]:
+    """Decode an image file's bytes once, and make several views of the image.
+
+    Parameters
+    ----------
+    data, resizes
+        As for `decode_all`.
+    looks
+        What is done for each view; None for the plain picture.
+
+    Returns
+    -------
+    tuple of tuple of Decoded
+        For each view what `decode_all` gives; all share their facts, which are the plain picture's.
+
+    Raises
+    ------
+    Undecodable
+        As for `decode`.
+    """
+    picture, mode, form = load_rgb(data)
+    try:
+        facts = facts_of(picture, mode, form)
+        return tuple(
+            tuple(Decoded(pixels, facts) for pixels in view)
+            for view in views_of(picture, resizes, looks)
+        )
     except MemoryError:
         raise Transient(f"the {form} file needs more memory than there is") from None
 

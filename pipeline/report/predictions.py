@@ -28,6 +28,7 @@ def predictions_json(predictions: Predictions) -> dict[str, Any]:
             {"path": str(reject.path), "reason": reject.reason} for reject in predictions.rejects
         ],
         "images_per_second": round(predictions.images_per_second, 2),
+        "views": predictions.views,
     }
 
 

@@ -87,7 +87,7 @@ class ProgressReport:
             case ExtractionPlanned(new=0):
                 pass
             case ExtractionPlanned():
-                self._begin(_Counts("images", event.new, reused=event.reused))
+                self._begin(_Counts(event.unit, event.new, reused=event.reused))
             case SweepPlanned():
                 self._begin(_Counts("fits", event.fits))
             case BatchDone():

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.report.views import augmented_json, augmented_line
 from pipeline.stage_one import Features, Made
 from pipeline.text import human_bytes, one_line, plural
 
@@ -20,6 +21,8 @@ def features_json(made: Features) -> dict[str, Any]:
         "images": len(made.keys),
         "new": made.new,
         "reused": made.reused,
+        "rows_new": made.rows_new,
+        "rows_reused": made.rows_reused,
         "rejected": len(made.rejects),
         "ignored": made.dataset.ignored,
         "store": str(made.store.folder),
@@ -38,6 +41,7 @@ def features_json(made: Features) -> dict[str, Any]:
         "precision": recipe.precision,
         "engine": made.assembly.choice.engine,
         "engine_why": made.assembly.choice.why,
+        "views": 1 if made.made[0].augmented is None else made.made[0].augmented.views + 1,
         "made": [_made_json(each) for each in made.made],
     }
 
@@ -56,6 +60,7 @@ def _made_json(made: Made) -> dict[str, Any]:
         "layer": recipe.layer,
         "pooling": recipe.pooling,
         "precision": recipe.precision,
+        "augmented": augmented_json(made.augmented),
     }
 
 
@@ -86,6 +91,8 @@ def features_text(made: Features) -> str:
     for each in made.made:
         told = f"; {each.new} new, {each.reused} reused" if len(made.made) > 1 else ""
         lines += [_backbone_line(each), _store_line(each) + told]
+        if each.augmented:
+            lines.append(augmented_line(each.augmented, made))
     if made.new:
         choice = made.assembly.choice
         lines.insert(2, f"engine     {choice.engine} ({choice.why})")

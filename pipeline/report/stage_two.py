@@ -15,6 +15,7 @@ from pipeline.report.effects import Board, Line
 from pipeline.report.groups import groups_json, groups_line, write_duplicates
 from pipeline.report.judgement import judgement_json, judgement_lines, write_judgement
 from pipeline.report.stage_one import features_json, features_text
+from pipeline.report.views import views_json, views_lines
 from pipeline.stage_two import Heads
 from pipeline.sweep import Entry, SweepResult
 from pipeline.text import human_bytes, plural
@@ -58,6 +59,7 @@ def heads_json(heads: Heads) -> dict[str, Any]:
             "test": roles.count("test"),
             "left_out": roles.count(""),
         },
+        "views": views_json(heads),
         "groups": groups_json(heads),
         **judgement_json(heads),
         "asides": [{"pooling": a.pooling} | a.entry.plain() for a in heads.asides],
@@ -85,6 +87,7 @@ def heads_text(heads: Heads, program: str) -> str:
         lines.append(f"scored on {plural(roles.count('val'), 'val image')}, trained on {trained}")
     else:
         lines.append(f"scored on {trained} in {result.folds} stratified folds")
+    lines += views_lines(heads)
     lines.append(_fits_line(result))
     lines.append(groups_line(heads))
     if not METRICS[result.metric].greater_is_better:

@@ -58,10 +58,11 @@ def _lines(store: StoreStatus) -> list[str]:
         for name, value in store.recipe.items()
         if value not in _USUAL.get(name, ("",))
     )
+    views = f", views 1 to {store.views} of each image" if store.views else ""
     return [
         f"{store.rows:>10} {missing:>7} {store.dims or '-':>7} {human_bytes(store.bytes):>9}"
         f" {store.shards:>6} {store.rejected:>7}  {store.folder}",
-        f"{'recipe':>10}  {', '.join(recipe)}",
+        f"{'recipe':>10}  {', '.join(recipe)}{views}",
         f"{'made by':>10}  {', '.join(made_by)}",
     ]
 
@@ -90,7 +91,12 @@ def verify_json(found: Verified, again: Recomputed | None = None) -> dict[str, A
             "tolerance": again.tolerance,
             "largest_deviation": _finite(again.largest),
             "deviations": [
-                {"path": str(d.path), "deviation": _finite(d.deviation), "problem": d.problem}
+                {
+                    "path": str(d.path),
+                    "view": d.view,
+                    "deviation": _finite(d.deviation),
+                    "problem": d.problem,
+                }
                 for d in again.deviations
             ],
         }
@@ -123,7 +129,8 @@ def verify_text(found: Verified, again: Recomputed | None = None) -> str:
 
 def _recomputed_lines(again: Recomputed) -> list[str]:
     lines = [
-        f"{d.path}: {d.problem or f'its row is off by {d.deviation:.1e} of its largest number'}"
+        f"{d.path}{f' (view {d.view})' if d.view else ''}: "
+        + (d.problem or f"its row is off by {d.deviation:.1e} of its largest number")
         for d in again.deviations
     ]
     return [

@@ -32,7 +32,9 @@ def random_score(data: SweepData, folds: Sequence[Fold], config: SweepConfig) ->
     alike = np.arange(len(data.labels)) if data.alike is None else data.alike
     _, number = np.unique(alike, return_inverse=True)
     draws = np.random.default_rng(config.seed).normal(size=(int(number.max()) + 1, _COLUMNS))
-    noise = replace(data, features=draws[number.ravel()].astype(np.float32), rows_named=None)
+    noise = replace(
+        data, features=draws[number.ravel()].astype(np.float32), rows_named=None, views=None
+    )
     fits = fit_folds([_NEAREST], noise, folds, config, Forgetful(), ignore).whole(0, len(folds))
     assert fits is not None
     scores = [

@@ -24,6 +24,7 @@ from pipeline.heads.scoring import logits_all
 from pipeline.heads.threads import one_blas_thread
 from pipeline.sweep.kept import Fit, Memory, digest_of_fit, digest_of_rows
 from pipeline.sweep.leaderboard import SweepConfig, SweepData
+from pipeline.sweep.views import fold_rows, of_images, scored_rows
 from pipeline.workers import in_order
 
 
@@ -79,12 +80,6 @@ def fit_folds(
     return FoldFits(work.found, reused)
 
 
-def fold_rows(data: SweepData, at: NDArray[np.int64]) -> FoldRows:
-    """Take the rows to fit on that lie at these positions."""
-    rows = np.asarray(data.features[at], dtype=np.float32)
-    return FoldRows(rows, data.labels[at], len(data.classes), data.groups_at(at))
-
-
 def fit_seed(seed: int, spec: HeadSpec, number: int) -> int:
     """Make a seed that no other fit of a sweep has."""
     own = np.random.SeedSequence([seed, zlib.crc32(spec.name.encode()), number])
@@ -120,7 +115,8 @@ class _Work:
         """Reckon how many networks like this one can be trained at once."""
         fitter = trainer(self.specs[i])
         assert isinstance(fitter, MlpTrainer)
-        rows = max((len(train) for train, _ in self.parts), default=0)
+        views = self.data.views.count if self.data.views else 0
+        rows = (1 + views) * max((len(train) for train, _ in self.parts), default=0)
         return fitter.at_once(rows, self.data.features.shape[1], len(self.data.classes))
 
     def run(self, at_once: int, jobs: Sequence[tuple[int, Sequence[int]]]) -> None:
@@ -146,7 +142,7 @@ class _Work:
         if not missing or self._late:
             return
         train, out = self.parts[number]
-        rows, scored = fold_rows(self.data, train), np.asarray(self.data.features[out], np.float32)
+        rows, scored = fold_rows(self.data, train), scored_rows(self.data, out)
         for head in dict.fromkeys(self.specs[i].head for i in missing):
             if not self._late:
                 own = [i for i in missing if self.specs[i].head == head]
@@ -187,7 +183,8 @@ class _Work:
         seconds: float,
     ) -> Iterator[Fit]:
         heads, labels = [fit.head for fit in fits], self.data.labels[self.parts[number][1]]
-        both = zip(logits_all(heads, scored), logits_all(heads, rows.features), strict=True)
+        own_rows = logits_all(heads, rows.features)
+        both = zip(of_images(logits_all(heads, scored), self.data), own_rows, strict=True)
         for fitted, fitter, (logits, own) in zip(fits, trainers, both, strict=True):
             finite = bool(np.isfinite(logits).all() and np.isfinite(own).all())
             names = _scores_wanted(self.config.metric) if finite else ()
@@ -219,8 +216,9 @@ class _Work:
             return ""
         if number not in self._rows_names:
             named, (train, out) = self.data.rows_named, self.parts[number]
+            views = self.data.views.told if self.data.views else ""
             self._rows_names[number] = digest_of_rows(
-                named, train, out, self.data.labels, self.data.groups
+                named, train, out, self.data.labels, self.data.groups, views
             )
         own = fit_seed(seed, spec, number)
         return digest_of_fit(self._rows_names[number], spec, len(self.data.classes), own)

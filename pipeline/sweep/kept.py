@@ -74,6 +74,7 @@ def digest_of_rows(
     scored: NDArray[np.int64],
     labels: NDArray[Any],
     groups: NDArray[Any] | None,
+    views: str = "",
 ) -> str:
     """Name what a fit of any head on these rows depends on.
 
@@ -85,8 +86,10 @@ def digest_of_rows(
         Positions among all rows.
     labels, groups
         ``(n,)`` integers of all rows.
+    views
+        What names the augmented views that are fitted on as well; empty where there are none.
     """
-    digest = hashlib.sha256(rows.recipe.encode("ascii"))
+    digest = hashlib.sha256(f"{rows.recipe}{views}".encode("ascii"))
     alone = np.arange(len(trained)) if groups is None else groups[trained]
     _, together = np.unique(alone, return_inverse=True)
     parts = (rows.keys[trained], rows.keys[scored], labels[trained], together.ravel())

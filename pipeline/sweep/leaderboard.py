@@ -15,6 +15,7 @@ from pipeline.heads.container import MAX_HEAD
 from pipeline.heads.registry import default_specs
 from pipeline.sweep.judgement import Judgement
 from pipeline.sweep.kept import Rows
+from pipeline.sweep.views import Views
 
 ROLES = ("train", "val", "test")
 
@@ -40,6 +41,8 @@ class SweepData:
         ``(n,)`` integers or None: equal for pictures that are alike, divided by folds or not.
     rows_named
         What names the rows for good, so that finished fits can be found again; None keeps none.
+    views
+        Augmented views of the rows, to fit on besides; None where there are none.
     """
 
     features: Features
@@ -49,6 +52,7 @@ class SweepData:
     roles: Sequence[str] | NDArray[np.str_] | None = None
     alike: Labels | None = None
     rows_named: Rows | None = None
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         n = len(self.features)

@@ -79,6 +79,7 @@ def notice_lacking(data: SweepData, parts: Sequence[Fold], observe: Observer) ->
 def size_of_last(fitter: Trainer, data: SweepData) -> HeadSize:
     """Size of a head after the last fit, on all rows that are not for test."""
     rows, dims = len(data.labels) - len(data.rows("test")), data.features.shape[1]
+    rows *= 1 if data.views is None else data.views.count + 1
     return fitter.head_size(rows, dims, len(data.classes))
 
 

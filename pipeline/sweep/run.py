@@ -14,7 +14,7 @@ from pipeline.heads.registry import trainer
 from pipeline.sweep.baseline import random_score
 from pipeline.sweep.board import Trial, compared
 from pipeline.sweep.curve import learning_curve
-from pipeline.sweep.fits import fit_folds, fit_seed, fold_rows
+from pipeline.sweep.fits import fit_folds, fit_seed
 from pipeline.sweep.judgement import Candidate, judge
 from pipeline.sweep.kept import Forgetful, Memory
 from pipeline.sweep.leaderboard import (
@@ -26,6 +26,7 @@ from pipeline.sweep.leaderboard import (
     SweepResult,
 )
 from pipeline.sweep.plan import notice_lacking, parts_of, that_fit_a_file
+from pipeline.sweep.views import fold_rows, image_logits
 
 REFIT = 2**31
 """In place of a fold's number in the seed of the last fit."""
@@ -154,6 +155,6 @@ def _finish(
         )
     if not len(test):
         return head, None
-    logits = head.logits(data.features[test])
+    logits = image_logits(head, data, test)
     value = score(config.metric, data.labels[test], logits, entry.temperature)
     return head, Holdout(value, len(test), config.metric)

@@ -193,7 +193,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda f: f.update(schema=2), "newer headstart"),
+        (lambda f: f.update(schema=3), "newer headstart"),
         (lambda f: f.update(schema=True), "bool"),
         (lambda f: f.pop("classes"), "lacks 'classes'"),
         (lambda f: f.update(classes=["a", "b"]), "2 names for 3"),

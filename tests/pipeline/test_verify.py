@@ -75,11 +75,11 @@ def test_the_images_chosen_are_drawn_by_the_seed(filled: Path, photos: Path) -> 
     store = store_of(filled)
     (block,) = store.blocks()
     keys = np.concatenate([block.keys, block.keys[:5], 255 - block.keys[:5]])
-    drawn = _choose(store, keys, 10, seed=1)
-    assert np.array_equal(drawn, _choose(store, keys, 10, seed=1))
-    assert not np.array_equal(drawn, _choose(store, keys, 10, seed=2))
+    drawn, _ = _choose([store], keys, 10, seed=1)
+    assert np.array_equal(drawn, _choose([store], keys, 10, seed=1)[0])
+    assert not np.array_equal(drawn, _choose([store], keys, 10, seed=2)[0])
     assert len(np.unique(keys[drawn], axis=0)) == 10
-    assert len(_choose(store, keys, 100, seed=1)) == 24
+    assert len(_choose([store], keys, 100, seed=1)[0]) == 24
 
 
 def test_what_cannot_be_checked_again_is_wrong_use(
