@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -105,13 +104,11 @@ class Network(Protocol):
         """Copy the weights as they are now, on standardised rows."""
 
 
-def train(member: Member, network: Network, cancelled: Event) -> Fitted | None:
-    """Train to the end that the settings say; None where it was cancelled in between."""
+def train(member: Member, network: Network) -> Fitted:
+    """Train to the end that the settings say, or that they are told of."""
     settings = member.trainer
     stopping = EarlyStopping(settings.patience)
     for _ in range(settings.epochs):
-        if cancelled.is_set():
-            return None
         loss = network.epoch()
         if stopping.ends(network.head, loss) or (settings.ended and settings.ended()):
             break

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
-from itertools import groupby
-from threading import Event
 from typing import Literal, Self
 
 from pipeline.backbones.quiet import import_keras
@@ -14,18 +11,20 @@ from pipeline.config import usable_cores
 from pipeline.heads.base import Fitted
 from pipeline.heads.member import Member, Network, train
 from pipeline.heads.mlp_compiled import CompiledNetwork, load_kernels
-from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
+from pipeline.heads.mlp_graph import GraphNetwork
 from pipeline.heads.mlp_keras import KerasNetwork
 from pipeline.heads.ranges import check_setting
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import FLOAT32_BYTES, HeadSize, mlp_parameters
 from pipeline.heads.threads import one_blas_thread
 from pipeline.memory import members_at_once, memory_at_hand
-from pipeline.workers import in_order
 
 COPIES = 6
-"""Of a network's weights while it trains: themselves, Adam's two moments, gradients, the best
-weights so far, and those handed out."""
+"""Of a network's weights while it trains: themselves, Adam's two moments, gradients or the start,
+the best weights so far, and those handed out."""
+
+LARGE = 1 << 30
+"""Bytes of a network's copies from which on all cores train it together."""
 
 
 @dataclass(frozen=True)
@@ -88,58 +87,41 @@ class MlpTrainer:
     def fit_all(
         cls, trainers: Sequence[Self], rows: FoldRows, seeds: Sequence[int]
     ) -> Iterator[Fitted]:
-        """Train a core each; see :class:`pipeline.heads.base.Trainer`."""
+        """Train one after the other; see :class:`pipeline.heads.base.Trainer`."""
         shape = (*rows.features.shape, rows.n_classes)
-        jobs = zip((one.at_once(*shape) for one in trainers), trainers, seeds, strict=True)
-        for at_once, group in groupby(jobs, key=lambda job: job[0]):
-            make = _maker(rows, at_once)
-            tasks = [partial(_fit, trainer, rows, seed, make) for _, trainer, seed in group]
-            # Where memory says how many train at once, none that is done waits in it either.
-            ahead = len(tasks) if at_once == usable_cores() else at_once - 1
-            with one_blas_thread():
-                yield from in_order(tasks, min(at_once, len(tasks)), ahead)
+        with one_blas_thread():
+            for trainer, seed in zip(trainers, seeds, strict=True):
+                member = Member.drawn(trainer, rows, seed)
+                yield train(member, _network(member, large=trainer.is_large(*shape)))
+
+    def is_large(self, rows: int, dims: int, n_classes: int) -> bool:
+        """Whether one fit is worth all cores: its weights are far from any cache of one of them."""
+        return COPIES * self.head_size(rows, dims, n_classes).bytes >= LARGE
 
     def at_once(self, rows: int, dims: int, n_classes: int) -> int:
         """Reckon how many such networks can train side by side: a core each, as memory allows."""
-        if load_kernels() is None and not _on_tensorflow():
+        shape = (rows, dims, n_classes)
+        if self.is_large(*shape) or (load_kernels() is None and not _on_tensorflow()):
             return 1
-        each = self.bytes_to_train(rows, dims, n_classes)
-        return members_at_once(usable_cores(), each, memory_at_hand())
+        return members_at_once(usable_cores(), self.bytes_to_train(*shape), memory_at_hand())
 
     def bytes_to_train(self, rows: int, dims: int, n_classes: int) -> int:
-        """Reckon the memory that a fit takes beside the rows: the weights' copies, and dropout."""
+        """Reckon the memory of a fit: the weights' copies, dropout, and the rows in two forms."""
         size = self.head_size(rows, dims, n_classes)
-        return COPIES * size.bytes + FLOAT32_BYTES * rows * sum(self.hidden)
+        return COPIES * size.bytes + FLOAT32_BYTES * rows * (sum(self.hidden) + 2 * dims)
 
 
-def _maker(rows: FoldRows, at_once: int) -> Callable[[Member], Network]:
-    """Choose what trains: compiled kernels where each member has a core, else what Keras runs on.
+def _network(member: Member, *, large: bool) -> Network:
+    """Choose what trains: compiled kernels on one core, else what Keras runs on.
 
-    A network too large for two at once gets all cores, which TensorFlow knows to use.
+    Of a large network TensorFlow shares every product and update between the cores.
     """
-    # What members share is made here, where there is one thread yet.
-    assert rows.standardised is not None
-    alone = at_once == 1 < usable_cores()
     kernels = load_kernels()
-    if kernels is not None and not (alone and _on_tensorflow()):
-        return lambda member: CompiledNetwork(member, kernels)
-    if not _on_tensorflow():
-        return KerasNetwork
-    shared = GraphRows(rows)
-    return lambda member: GraphNetwork(member, shared)
+    if kernels is not None and not (large and _on_tensorflow()):
+        return CompiledNetwork(member, kernels)
+    return GraphNetwork(member) if _on_tensorflow() else KerasNetwork(member)
 
 
 def _on_tensorflow() -> bool:
     backend: str = import_keras().backend.backend()
     return backend == "tensorflow"
-
-
-def _fit(
-    trainer: MlpTrainer,
-    rows: FoldRows,
-    seed: int,
-    make: Callable[[Member], Network],
-    cancelled: Event,
-) -> Fitted | None:
-    member = Member.drawn(trainer, rows, seed)
-    return train(member, make(member), cancelled)

@@ -18,20 +18,9 @@ import numpy as np
 from pipeline.heads.fitted import MlpHead
 from pipeline.heads.member import Member
 from pipeline.heads.mlp_nodes import Parameters
-from pipeline.heads.rows import FoldRows
 
 _SCALARS = ("dropout", "learning_rate", "weight_decay", "l2", "label_smoothing", "steps_done")
 _tracing = Lock()
-
-
-class GraphRows:
-    """The rows of a fold as TensorFlow's tensors, shared by the members."""
-
-    def __init__(self, rows: FoldRows) -> None:
-        import tensorflow as tf
-
-        self.features = tf.constant(rows.standardised)
-        self.labels = tf.constant(rows.labels.astype(np.int32))
 
 
 class GraphNetwork:
@@ -41,14 +30,14 @@ class GraphNetwork:
     ----------
     member
         Where it starts, and how it goes on.
-    rows
-        The rows that the member is fitted on.
     """
 
-    def __init__(self, member: Member, rows: GraphRows) -> None:
+    def __init__(self, member: Member) -> None:
         import tensorflow as tf
 
-        self._member, self._rows = member, rows
+        self._member = member
+        self._rows = tf.constant(member.rows.standardised)
+        self._labels = tf.constant(member.rows.labels.astype(np.int32))
         start = [*member.start.weights, *member.start.biases]
         self._variables = [tf.Variable(array) for array in start]
         self._moments = [tf.Variable(tf.zeros_like(v)) for v in (*start, *start)]
@@ -65,8 +54,8 @@ class GraphNetwork:
         steps = self._epochs * -(-len(member.train) // settings.batch_size)
         scalars = {name: getattr(settings, name) for name in _SCALARS[:-1]} | {"steps_done": steps}
         loss = self._epoch(
-            self._rows.features,
-            self._rows.labels,
+            self._rows,
+            self._labels,
             member.order(),
             member.held,
             member.class_weights,

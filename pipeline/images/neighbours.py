@@ -53,35 +53,28 @@ def near_codes(codes: NDArray[np.uint64], turned: NDArray[np.uint64]) -> Iterato
         int32 ``(m,)``: every such pair at least once, eight times at most.
     """
     cores = usable_cores()
-    yield from in_order(_look_ups(codes, turned), cores, 2 * cores)
+    yield from in_order(_look_ups(codes, turned), cores, cores)
 
 
 def _look_ups(
     codes: NDArray[np.uint64], turned: NDArray[np.uint64]
-) -> Iterator[Callable[[Event], Pairs | None]]:
+) -> Iterator[Callable[[Event], Pairs]]:
     """Make the parts of the search, each for a thread: NumPy lets others run meanwhile."""
     for word, reach in enumerate(_REACH):
         shelved = _Shelves(_words(codes, word))
         for asked in (codes, turned):
             for mask in _masks(reach):
-                yield partial(_near, codes, shelved, asked, _words(asked, word) ^ mask)
+                for look_up in shelved.look_ups(_words(asked, word) ^ mask):
+                    yield partial(_near, codes, asked, look_up)
 
 
 def _near(
-    codes: NDArray[np.uint64],
-    shelved: _Shelves,
-    asked: NDArray[np.uint64],
-    words: NDArray[np.uint16],
-    cancelled: Event,
-) -> Pairs | None:
-    """Look words up, and keep the pairs whose whole codes are near one another."""
-    found = [(np.empty(0, np.int32), np.empty(0, np.int32))]
-    for i, j in shelved.look_up(words):
-        if cancelled.is_set():
-            return None
-        near = distance(asked[i], codes[j]) <= RADIUS
-        found.append((i[near], j[near]))
-    return joined_pairs(found)
+    codes: NDArray[np.uint64], asked: NDArray[np.uint64], look_up: Callable[[], Pairs], _: Event
+) -> Pairs:
+    """Keep the pairs of a look-up whose whole codes are near one another."""
+    i, j = look_up()
+    near = distance(asked[i], codes[j]) <= RADIUS
+    return i[near], j[near]
 
 
 def joined_pairs(pairs: Sequence[Pairs]) -> Pairs:
@@ -98,8 +91,8 @@ class _Shelves:
         self._count = np.bincount(keys, minlength=1 << 15).astype(np.int32)
         self._start = (np.cumsum(self._count) - self._count).astype(np.int32)
 
-    def look_up(self, words: NDArray[np.uint16]) -> Iterator[Pairs]:
-        """Yield pairs (position among `words`, position on its shelf), the first being less."""
+    def look_ups(self, words: NDArray[np.uint16]) -> Iterator[Callable[[], Pairs]]:
+        """Divide a look-up into parts of some candidates each; `_pairs` tells what they return."""
         keys = _folded(words)
         count = self._count[keys]
         ends = np.cumsum(count, dtype=np.int64)
@@ -108,12 +101,22 @@ class _Shelves:
             before = int(ends[first - 1]) if first else 0
             last = max(first + 1, int(np.searchsorted(ends, before + _AT_ONCE, "right")))
             some = slice(first, last)
-            i = np.repeat(np.arange(first, last, dtype=np.int32), count[some])
-            shift = self._start[keys[some]] - (ends[some] - count[some] - before)
-            j = self._order[np.arange(len(i)) + np.repeat(shift, count[some])]
-            ordered = i < j
-            yield i[ordered], j[ordered]
+            yield partial(self._pairs, first, keys[some], count[some], ends[some] - before)
             first = last
+
+    def _pairs(
+        self,
+        first: int,
+        keys: NDArray[np.uint16],
+        count: NDArray[np.int32],
+        ends: NDArray[np.int64],
+    ) -> Pairs:
+        """Return pairs (position among the words, position on its shelf), the first being less."""
+        i = np.repeat(np.arange(first, first + len(keys), dtype=np.int32), count)
+        shift = self._start[keys] - (ends - count)
+        j = self._order[np.arange(len(i)) + np.repeat(shift, count)]
+        ordered = i < j
+        return i[ordered], j[ordered]
 
 
 def shelves(codes: NDArray[np.uint64]) -> NDArray[np.uint16]:

@@ -25,10 +25,18 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Trial:
-    """An entry of the board, and its logits of the rows scored, part by part."""
+    """An entry of the board, and its logits of the rows scored, part by part.
+
+    Attributes
+    ----------
+    logits, raw
+        As they were scored, at temperatures of other parts where the metric needs probabilities;
+        and as the head gave them.
+    """
 
     entry: Entry
     logits: Sequence[NDArray[np.floating[Any]]]
+    raw: Sequence[NDArray[np.float32]]
 
 
 def compared(
@@ -132,7 +140,7 @@ def scored(
         temperature=temperature,
         tied=True,
     )
-    return Trial(entry, logits)
+    return Trial(entry, logits, [fit.logits for fit in fits])
 
 
 def _mean(scores: Sequence[float | None], metric: str) -> float:

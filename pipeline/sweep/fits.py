@@ -74,7 +74,7 @@ def fit_folds(
     # all its folds after the other, so that some heads are whole when time is up.
     together = [i for i, spec in enumerate(specs) if spec.head not in ALONE]
     work.run(usable_cores(), [(number, together) for number in range(len(parts))])
-    alone = [i for i, spec in enumerate(specs) if spec.head in ALONE]
+    alone = [i for i, spec in enumerate(specs) if spec.head in ALONE and work.lacks(i)]
     for at_once, some in groupby(alone, key=work.at_once):
         work.run(at_once, [(number, [i]) for i in some for number in range(len(parts))])
     return FoldFits(work.found, reused)
@@ -110,6 +110,10 @@ class _Work:
                 if fit is not None and self.config.metric in fit.train_scores:
                     self._done(i, number, fit)
         return len(self.found)
+
+    def lacks(self, i: int) -> bool:
+        """Whether a head has not been fitted on every part."""
+        return any((i, number) not in self.found for number in range(len(self.parts)))
 
     def at_once(self, i: int) -> int:
         """Reckon how many networks like this one can be trained at once."""
@@ -155,12 +159,6 @@ class _Work:
         seeds = [fit_seed(self.config.seed, self.specs[i], number) for i in own]
         fits = type(trainers[0]).fit_all(trainers, rows, seeds)
         began = time.perf_counter()
-        if self.specs[own[0]].head in ALONE:
-            for i, fitter, fitted in zip(own, trainers, fits, strict=True):
-                took, began = time.perf_counter() - began, time.perf_counter()
-                (fit,) = self._scored([fitted], [fitter], number, rows, scored, took)
-                self._keep(i, number, fit)
-            return
         done = list(fits)
         share = (time.perf_counter() - began) / len(own)
         scores = self._scored(done, trainers, number, rows, scored, share)

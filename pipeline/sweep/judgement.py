@@ -80,10 +80,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A head of the board: what it costs, and its logits of the rows scored, part by part."""
+    """A head of the board: what it costs, and its logits of the rows scored, part by part.
+
+    Attributes
+    ----------
+    logits, raw
+        As they were scored, and as the head gave them; the temperature divides the latter.
+    """
 
     cost: Cost
     logits: Sequence[Floats]
+    raw: Sequence[Floats]
     temperature: float
 
 
@@ -113,11 +120,12 @@ def judge(
     rows, oof = gathered(labels, groups, repeats, [c.logits for c in candidates])
     scored = bootstrap(metric, oof, seed)
     best = candidates[0]
-    first = list(best.logits[: len(repeats[0])])
+    first = list(best.raw[: len(repeats[0])])
+    _, raw = gathered(labels, groups, repeats, [best.raw])
     return Judgement(
         rows=rows,
         predicted=np.stack([each[0].argmax(axis=1) for each in oof.logits]),
-        probabilities=softmax(oof.logits[0][0] / best.temperature).astype(np.float32),
+        probabilities=softmax(raw.logits[0][0] / best.temperature).astype(np.float32),
         scores=tuple(scored.scores.tolist()),
         intervals=tuple(intervals(scored)),
         balanced=tuple(_on_all_rows("balanced_accuracy", oof)),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.heads.base import HeadSpec
 
 # Part of every key: fits that would come out otherwise are of another version.
-_RULE = "headstart-fit-1"
+_RULE = "headstart-fit-2"
 _LIBRARIES = ("numpy", "scikit-learn", "keras", "tensorflow")
 _WAIT = 30.0  # seconds for another process that is writing
 

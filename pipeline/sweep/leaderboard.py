@@ -97,7 +97,7 @@ class SweepConfig:
         Whether the choice of the best head is scored by cross-validation around it.
     calibrate
         Whether every head gets a temperature, and not those alone that are not trained to give
-        probabilities.
+        probabilities. Their scores in training stay without.
     largest
         Bytes of tensors above which a head is left out, since no head file could hold it.
     """
@@ -134,7 +134,8 @@ class Entry:
     converged
         Whether every fit met its tolerance, or was ended by early stopping, before its limit.
     temperature
-        What divides the logits to make probabilities; 1 for heads that are trained to give them.
+        What divides the logits to make probabilities; 1 for heads that are trained to give them,
+        unless all are calibrated.
     tied
         Whether noise alone may explain the difference to the best; True for the best.
     """

@@ -106,7 +106,7 @@ def sweep(
 def _candidate(trial: Trial) -> Candidate:
     entry = trial.entry
     cost = Cost(entry.spec.name, entry.parameters, entry.bytes)
-    return Candidate(cost, trial.logits, entry.temperature)
+    return Candidate(cost, trial.logits, trial.raw, entry.temperature)
 
 
 def _nested(

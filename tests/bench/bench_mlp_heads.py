@@ -1,7 +1,7 @@
 """MLP heads of 256 units: Headstart, Keras' fit as users write it and tuned, and the floors.
 
-Milliseconds a head and epoch, in turn, round by round. "whole" is a fit as it comes: building and
-tracing are in it, for ours shared by the fits of a sweep (20); "steady" finds all traced. The
+Milliseconds a head and epoch, in turn, round by round. "whole" is a fit as it comes, with Keras'
+building and tracing in it, of ours the fits of a sweep (20); "steady" finds all traced. The
 floors are the hidden layer's products alone and Adam's updates alone, a network a core. Then the
 accuracy on new rows over runs from random seeds, by Keras and by ours, early stopping in both.
 """

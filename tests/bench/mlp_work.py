@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 from typing import Any
 
 import keras
@@ -14,11 +16,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.config import usable_cores
+from pipeline.heads.base import Fitted, fit_one
 from pipeline.heads.member import Member
 from pipeline.heads.mlp import MlpTrainer
-from pipeline.heads.mlp_graph import _traced
 from pipeline.heads.mlp_nodes import BETA_1, BETA_2, EPSILON
 from pipeline.heads.rows import FoldRows
+from pipeline.workers import in_order
 
 HIDDEN = 256
 DROPOUT = 0.5
@@ -102,18 +105,26 @@ def keras_fit(work: Work, tuned: bool) -> Took:
 
 
 def our_fits(work: Work) -> Took:
-    """Fit as a sweep does, nothing traced before; then once more."""
-    _traced.cache_clear()
+    """Fit as a sweep does, each with rows of its own; then once more."""
     seconds = []
     for _ in range(2):
-        rows = FoldRows(work.rows.features, work.rows.labels, work.rows.n_classes)
         started = time.perf_counter()
-        trainers = [work.trainer] * work.members
-        epochs = [f.iterations for f in MlpTrainer.fit_all(trainers, rows, range(work.members))]
+        epochs = [fitted.iterations for fitted in _fitted(work, work.trainer, range(work.members))]
         assert epochs == [work.epochs] * work.members
         seconds.append(time.perf_counter() - started)
     whole, steady = (1e3 * s / work.epochs / work.members for s in seconds)
     return Took(whole, steady)
+
+
+def _fitted(work: Work, trainer: MlpTrainer, seeds: Iterable[int]) -> Iterator[Fitted]:
+    """Train one network for each seed, a core each."""
+
+    def fit(seed: int, _: Event) -> Fitted:
+        rows = FoldRows(work.rows.features, work.rows.labels, work.rows.n_classes)
+        return fit_one(trainer, rows, seed)
+
+    tasks = [partial(fit, int(seed)) for seed in seeds]
+    return in_order(tasks, usable_cores(), len(tasks))
 
 
 def products(work: Work) -> Took:
@@ -206,7 +217,7 @@ def our_accuracies(work: Work, test: FoldRows, runs: int) -> list[float]:
     trainer = MlpTrainer(
         hidden=(HIDDEN,), dropout=DROPOUT, batch_size=work.batch, epochs=20, patience=5
     )
-    fits = MlpTrainer.fit_all([trainer] * runs, work.rows, [int(seed) for seed in seeds])
     return [
-        float((f.head.logits(test.features).argmax(axis=1) == test.labels).mean()) for f in fits
+        float((fitted.head.logits(test.features).argmax(axis=1) == test.labels).mean())
+        for fitted in _fitted(work, trainer, seeds)
     ]

@@ -73,6 +73,16 @@ def test_calibrating_gives_every_head_a_temperature_and_costs_no_fit(tmp_path: P
     assert scaled.leaderboard[0].score < plain.leaderboard[0].score
 
 
+def test_a_temperature_is_applied_once_whatever_the_metric() -> None:
+    spec = HeadSpec("ridge", {"alpha": 100.0})
+    by_hits, by_loss = (
+        sweep(data(), SweepConfig(specs=(spec,), metric=metric)).judgement
+        for metric in ("accuracy", "log_loss")
+    )
+    assert np.array_equal(by_hits.probabilities, by_loss.probabilities)
+    assert by_hits.calibration == by_loss.calibration
+
+
 def test_the_smallest_head_within_one_error_is_recommended() -> None:
     result = sweep(data(), SweepConfig(specs=FAST))
     advised = result.leaderboard[result.judgement.recommended]

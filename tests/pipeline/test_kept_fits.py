@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
+import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.events import Event, FitDone, Notice
+from pipeline.events import Event, FitDone, Notice, SweepPlanned
 from pipeline.heads import Fitted, FoldRows, HeadSpec
 from pipeline.heads.ridge import RidgeTrainer
 from pipeline.sweep import SweepConfig, SweepData, sweep
@@ -160,9 +163,18 @@ def test_ctrl_c_keeps_what_was_fitted(memory: KeptFits) -> None:
     assert sweep(named(), SweepConfig(specs=FAST), memory=memory).fits_reused >= 8
 
 
-def _put_and_die(file: Path) -> None:
-    import os
+def test_an_interrupt_waits_for_a_networks_epoch_and_not_for_its_fit(memory: KeptFits) -> None:
+    endless = HeadSpec("mlp", {"hidden": (4,), "epochs": 10**9, "patience": None})
 
+    def interrupt(event: Event) -> None:
+        if isinstance(event, SweepPlanned):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(named(), SweepConfig(specs=(endless,)), interrupt, memory)
+
+
+def _put_and_die(file: Path) -> None:
     with KeptFits(file) as memory:
         for i in range(50):
             memory.put(str(i), a_fit(i))

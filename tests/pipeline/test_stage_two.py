@@ -150,6 +150,20 @@ def test_a_head_on_features_of_its_own_is_compared_and_the_question_answered(
     assert "how many steps has an epoch?" in told
 
 
+def test_where_a_class_is_rare_balanced_accuracy_stands_beside_accuracy(
+    headstart: Command, tmp_path: Path
+) -> None:
+    for count, name, colour in ((30, "red", (150, 40, 30)), (12, "blue", (60, 120, 240))):
+        for i in range(count):
+            paint(tmp_path / "data" / name / f"{i}.png", i + count, colour)
+    command = ("heads", tmp_path / "data", *SMALL, "--heads", "knn", "--out", tmp_path / "out")
+    assert "90 % interval  balanced  training" in headstart(*command).out
+    (first, *_) = headstart(*command, "--json").json["leaderboard"]
+    assert 0 <= first["balanced_accuracy"] <= 1
+    assert first["interval"]["low"] <= first["interval"]["high"]
+    assert "balanced  training" not in headstart(*command, "--metric", "balanced_accuracy").out
+
+
 def test_two_runs_give_the_same_leaderboard_but_for_the_seconds(
     heads: Command, photos: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from pipeline.heads.mlp_graph import GraphNetwork
 from pipeline.heads.rows import FoldRows
 from pipeline.heads.size import HeadSize
 from pipeline.heads.stopping import EarlyStopping, stopping_rows
-from pipeline.memory import members_at_once
 
 ROWS, LABELS = load_digits(return_X_y=True)
 ROWS = ROWS[:400].astype(np.float32)
@@ -37,7 +35,7 @@ def same(a: Fitted, b: Fitted) -> bool:
     return all(np.array_equal(t, tensors[name]) for name, t in a.head.tensors().items())
 
 
-def test_many_at_once_are_each_as_if_alone_and_come_in_order() -> None:
+def test_each_is_trained_as_if_alone_and_they_come_in_order() -> None:
     trainers = [
         MlpTrainer(hidden=(16,), epochs=epochs, dropout=rate, learning_rate=step, batch_size=batch)
         for epochs, rate, step, batch in [(6, 0.5, 1e-2, 64), (1, 0.2, 1e-3, 16), (3, 0.0, 1e-3, 7)]
@@ -51,12 +49,11 @@ def test_many_at_once_are_each_as_if_alone_and_come_in_order() -> None:
 def test_what_changes_no_shape_traces_nothing_again() -> None:
     before = mlp_graph._traced.cache_info().misses
     for n, seed in ((300, 0), (401, 1)):
-        shared = mlp_graph.GraphRows(fold(n))
         for rate, batch, smoothing in [(0.0, 32, 0.0), (0.3, 32, 0.1), (0.3, 100, 0.2)]:
             trainer = MlpTrainer(
                 hidden=(13,), dropout=rate, batch_size=batch, label_smoothing=smoothing
             )
-            network = mlp_graph.GraphNetwork(Member.drawn(trainer, fold(n), seed), shared)
+            network = mlp_graph.GraphNetwork(Member.drawn(trainer, fold(n), seed))
             assert network.epoch() is not None
     assert mlp_graph._traced.cache_info().misses == before + 1
 
@@ -84,14 +81,6 @@ def test_a_budget_ends_a_fit_after_the_epoch_at_hand(patience: int | None) -> No
     assert np.isfinite(fitted.head.logits(ROWS)).all()
 
 
-def test_whoever_stops_listening_ends_what_is_being_trained() -> None:
-    endless = MlpTrainer(hidden=(4,), epochs=10**9, patience=None)
-    fits = MlpTrainer.fit_all([MlpTrainer(hidden=(4,), epochs=1), endless], fold(), [0, 1])
-    next(fits)
-    fits.close()  # type: ignore[attr-defined]
-    assert list(fits) == []
-
-
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -115,28 +104,28 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], told: str) ->
         registered(HeadSpec("mlp", settings))
 
 
-def test_the_users_own_head_trains_alone_and_small_ones_a_core() -> None:
-    question = MlpTrainer(hidden=(1024, 512, 256), learning_rate=1e-5)
-    own = question.bytes_to_train(2000, 10 * 10 * 2048, 2)
-    assert members_at_once(8, own, 16 << 30) == 1
-    assert members_at_once(8, own, 64 << 30) == 3
-    assert members_at_once(8, MlpTrainer().bytes_to_train(2000, 2048, 2), 16 << 30) == 8
-
-
-def test_a_network_too_large_for_two_at_once_gets_all_cores(
+def test_small_networks_train_a_core_each_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(mlp, "usable_cores", lambda: 8)
+    for left, expected in ((16 << 30, 8), (1 << 28, 1)):
+        monkeypatch.setattr(mlp, "memory_at_hand", lambda own=left: own)
+        assert MlpTrainer().at_once(2000, 2048, 2) == expected
+
+
+def test_the_users_own_head_trains_alone_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = MlpTrainer(hidden=(1024, 512, 256), learning_rate=1e-5)
+    assert question.at_once(2000, 10 * 10 * 2048, 2) == 1
     made: list[type] = []
     honest = mlp.train
 
-    def noted(member: Member, network: Network, cancelled: Event) -> Fitted | None:
+    def noted(member: Member, network: Network) -> Fitted:
         made.append(type(network))
-        return honest(member, network, cancelled)
+        return honest(member, network)
 
     monkeypatch.setattr(mlp, "train", noted)
-    monkeypatch.setattr(mlp, "usable_cores", lambda: 2)
-    for left, expected in ((1 << 40, CompiledNetwork), (1, GraphNetwork)):
-        monkeypatch.setattr(mlp, "memory_at_hand", lambda own=left: own)
+    for least, expected in ((1 << 40, CompiledNetwork), (1, GraphNetwork)):
+        monkeypatch.setattr(mlp, "LARGE", least)
         fit_one(MlpTrainer(hidden=(4,), epochs=1), fold(), 0)
         assert made.pop() is expected
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
 from typing import Any
 
 import keras
@@ -16,7 +15,7 @@ from pipeline.heads.fitted import MlpHead
 from pipeline.heads.member import Member, Network, train
 from pipeline.heads.mlp import MlpTrainer
 from pipeline.heads.mlp_compiled import CompiledNetwork
-from pipeline.heads.mlp_graph import GraphNetwork, GraphRows
+from pipeline.heads.mlp_graph import GraphNetwork
 from pipeline.heads.mlp_keras import KerasNetwork
 from pipeline.heads.rows import FoldRows
 
@@ -35,7 +34,7 @@ ROWS = rows_of()
 
 NETWORKS: dict[str, Callable[[Member], Network]] = {
     "compiled": lambda member: CompiledNetwork(member, mlp_kernels),
-    "graph": lambda member: GraphNetwork(member, GraphRows(ROWS)),
+    "graph": GraphNetwork,
 }
 
 
@@ -133,11 +132,10 @@ def test_training_by_keras_alone_agrees_with_the_fast_ways(settings: dict[str, A
     fits = []
     for make in (KerasNetwork, *NETWORKS.values()):
         member = Member.drawn(trainer, ROWS, 5)
-        fits.append(train(member, make(member), Event()))
+        fits.append(train(member, make(member)))
     first, *others = fits
     assert first is not None
     for other in others:
-        assert other is not None
         assert first.iterations == other.iterations
         for name, tensor in first.head.tensors().items():
             # As above; folding the scaling in makes some weights larger by the columns' deviations.
