@@ -58,7 +58,7 @@ groups = {groups}
 # How often the folds are drawn, and whether the choice of the best head is cross-validated as well.
 repeats = {repeats}
 nested = {nested}
-# A temperature for the probabilities of every head, not of those alone that are no probabilities.
+# A temperature for every head, and not for those alone that were not trained to give probabilities.
 calibrate = {calibrate}
 # No fit is begun after this long; the same command goes on from there.
 # budget = "10m"
