@@ -29,6 +29,7 @@ from pipeline.memory import fitting_batch, memory_at_hand
 if TYPE_CHECKING:
     from pipeline.engines.base import Engine, Output
     from pipeline.engines.conversion import Conversion
+    from pipeline.engines.keras_engine import KerasEngine
 
 BATCH_SIZE = 32
 """Images at once where nobody says how many and memory allows it.
@@ -124,7 +125,7 @@ class Assembly:
         largest = min(self.largest_batch, images // _BATCHES_LEFT)
         return KerasEngine(self.backbone, self.weights, largest=largest, **settings)
 
-    def reference(self) -> Engine:
+    def reference(self) -> KerasEngine:
         """Build the network that all others are measured by: in Keras, in float32."""
         from pipeline.engines.keras_engine import KerasEngine
 

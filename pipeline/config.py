@@ -175,6 +175,28 @@ class PredictConfig:
     out: Path = Path("runs")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What the doctor examines.
+
+    Attributes
+    ----------
+    features
+        The backbone and the images, as for stage one.
+    images
+        How many of them are looked at, at most; they are kept in memory.
+    model
+        A Keras model file to be examined in place of the backbone.
+    preprocessing
+        Rule from pixels to that model's input.
+    """
+
+    features: FeaturesConfig = FeaturesConfig()
+    images: int = 256
+    model: Path | None = None
+    preprocessing: str = "none"
+
+
 def usable_cores(system: Path = Path("/")) -> int:
     """Cores this process may use: by its affinity, and by the CPU quota of its control groups.
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
+from pipeline.config import BackboneConfig, DoctorConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
 from pipeline.sweepflags import take_choices
 from pipeline.text import seconds_of
@@ -147,6 +147,30 @@ features_options = _all(
     as_json,
 )
 
+doctor_options = _all(
+    out,
+    backbone_options,
+    _option(
+        "--images",
+        "Images to look at, chosen by key; they are kept in memory.",
+        type=click.IntRange(2, 4096),
+        default=256,
+    ),
+    _option(
+        "--model",
+        "A .keras file of your own to examine in place of the backbone; no code in it is run.",
+        type=PATH,
+        metavar="FILE",
+    ),
+    _option(
+        "--preprocessing",
+        "What that model's input needs done to pixels of 0 to 255.",
+        type=click.Choice(["none", "caffe", "tf", "torch", "lite"]),
+        default="none",
+    ),
+    as_json,
+)
+
 verify_options = _all(
     out,
     click.option("--repair", is_flag=True, help="Move damaged shards to their store's quarantine."),
@@ -234,6 +258,12 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
         backbone=first,
         also=tuple(also),
     )
+
+
+def doctor_config(flags: dict[str, Any]) -> DoctorConfig:
+    """Make the configuration of the doctor from its flags."""
+    own = ("images", "model", "preprocessing")
+    return DoctorConfig(features=features_config(flags), **{name: flags[name] for name in own})
 
 
 def _backbones(flags: dict[str, Any]) -> list[BackboneConfig]:
