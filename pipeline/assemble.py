@@ -67,6 +67,13 @@ class Assembly:
     largest_batch: int
     choice: Choice
 
+    @property
+    def output(self) -> Output:
+        """The row that the recipe names, of a pass."""
+        from pipeline.engines.base import Output
+
+        return Output(self.recipe.layer, self.recipe.pooling)
+
     def computing_in(self, precision: str) -> Assembly:
         """Return the same of another precision."""
         return replace(self, recipe=replace(self.recipe, precision=precision))
@@ -77,7 +84,7 @@ class Assembly:
         how = {"weights": self.weights.source, "engine": self.choice.engine}
         return (
             FeatureStore.open(out / "features", self.recipe, provenance=made_by | how),
-            FeatureStore.open(out / "images", FACTS_RECIPE, provenance=made_by),
+            open_facts(out),
         )
 
     def engine(
@@ -134,14 +141,17 @@ class Assembly:
         )
 
     def _settings(self, outputs: Sequence[Output] = ()) -> dict[str, Any]:
-        from pipeline.engines.base import Output
-
         return {
             "size": self.recipe.size,
-            "outputs": outputs or (Output(self.recipe.layer, self.recipe.pooling),),
+            "outputs": outputs or (self.output,),
             "precision": self.recipe.precision,
             "batch_size": self.batch_size,
         }
+
+
+def open_facts(out: Path) -> FeatureStore:
+    """Open the store of image facts below `out`, making it if it is not there."""
+    return FeatureStore.open(out / "images", FACTS_RECIPE, provenance=provenance())
 
 
 def _telling(observe: Observer) -> Callable[[Conversion, Path], None]:

@@ -60,6 +60,25 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchNormConfig:
+    """How BatchNorm statistics are re-estimated.
+
+    Attributes
+    ----------
+    images
+        On how many images, at most.
+    mix
+        Share of what they have in the statistics used: 0 as stored, 1 theirs alone.
+    refresh
+        Whether the images are chosen anew.
+    """
+
+    images: int = 512
+    mix: float = 1.0
+    refresh: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Stage one: which images, which network, where the cache lies.
 
@@ -74,6 +93,8 @@ class FeaturesConfig:
         Rows are made durable at the latest after so many seconds: what a kill may cost.
     shard
         The part of the images to work on; None for all.
+    bn
+        How BatchNorm is adapted to the images; None for statistics as stored.
     """
 
     data: str = DEMO
@@ -83,6 +104,7 @@ class FeaturesConfig:
     strict: bool = False
     commit_seconds: float = 30.0
     shard: WorkShard | None = None
+    bn: BatchNormConfig | None = None
 
 
 @dataclass(frozen=True)

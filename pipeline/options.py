@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from pipeline.bnflags import bn_config, bn_options, doctor_own
 from pipeline.config import BackboneConfig, DoctorConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
 from pipeline.sweepflags import take_choices
@@ -136,6 +137,7 @@ backbone_options = _all(
 features_options = _all(
     out,
     backbone_options,
+    bn_options,
     engine,
     _option(
         "--commit-seconds",
@@ -147,29 +149,7 @@ features_options = _all(
     as_json,
 )
 
-doctor_options = _all(
-    out,
-    backbone_options,
-    _option(
-        "--images",
-        "Images to look at, chosen by key; they are kept in memory.",
-        type=click.IntRange(2, 4096),
-        default=256,
-    ),
-    _option(
-        "--model",
-        "A .keras file of your own to examine in place of the backbone; no code in it is run.",
-        type=PATH,
-        metavar="FILE",
-    ),
-    _option(
-        "--preprocessing",
-        "What that model's input needs done to pixels of 0 to 255.",
-        type=click.Choice(["none", "caffe", "tf", "torch", "lite"]),
-        default="none",
-    ),
-    as_json,
-)
+doctor_options = _all(out, backbone_options, doctor_own, as_json)
 
 verify_options = _all(
     out,
@@ -257,6 +237,7 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
         **{name: flags[name] for name in ("strict", "commit_seconds", "shard") if name in flags},
         backbone=first,
         also=tuple(also),
+        bn=bn_config(flags),
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import FeatureStore
 from pipeline.config import FeaturesConfig, usable_cores
 from pipeline.dataset import Dataset
 from pipeline.dataset.duplicates import near_groups
@@ -43,6 +46,50 @@ class Pictures:
     labels: tuple[str, ...] | None
     groups: NDArray[np.int64]
     rejected: int
+
+
+def decoded(paths: Sequence[Path], keys: NDArray[np.uint8], resize: Resize) -> NDArray[np.uint8]:
+    """Decode images into one array, uint8 ``(n, height, width, 3)``; those that fail are left out.
+
+    Parameters
+    ----------
+    keys
+        uint8 ``(n, 32)``; a file whose bytes are others now has failed.
+    """
+    batches = decoded_batches(paths, keys, (resize,), batch_size=_BATCH, workers=usable_cores())
+    with contextlib.closing(batches):
+        pixels = [image.pixels for batch in batches for image, *_ in batch.images]
+    return np.array(pixels, np.uint8).reshape(-1, resize.height, resize.width, 3)
+
+
+def keep_facts(
+    dataset: Dataset, keys: NDArray[np.uint8], facts: FeatureStore, observe: Observer
+) -> None:
+    """Decode the images of which no facts are kept, and keep them; what fails has none.
+
+    Parameters
+    ----------
+    dataset, keys
+        The images, and uint8 ``(n, 32)``.
+    """
+    lacking = facts.missing(keys)
+    if not len(lacking):
+        return
+    observe(ExtractionPlanned(new=len(lacking), reused=len(keys) - len(lacking)))
+    paths = [dataset.paths[i] for i in lacking]
+    least = Resize(1, 1)
+    batches = decoded_batches(
+        paths, keys[lacking], (least,), batch_size=_BATCH, workers=usable_cores()
+    )
+    rows: dict[bytes, NDArray[np.uint8]] = {}
+    with contextlib.closing(batches):
+        for batch in batches:
+            for position, (image, *_) in zip(batch.positions, batch.images, strict=True):
+                rows[keys[lacking[position]].tobytes()] = image.facts.pack()
+            observe(BatchDone(images=len(batch.positions), rejected=len(batch.failures)))
+    if rows:
+        named = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32)
+        facts.append(named, np.stack(list(rows.values())))
 
 
 def load_pictures(

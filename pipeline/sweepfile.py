@@ -47,6 +47,9 @@ CHOICES: dict[str, tuple[type, ...]] = {
     "layer": _TEXT,
     "precision": _TEXT,
     "engine": _TEXT,
+    "bn": _TEXT,
+    "bn_images": _WHOLE,
+    "bn_mix": (int, float),
 }
 """Keys beside the heads, each the flag of that name; what it can be, the flag knows."""
 

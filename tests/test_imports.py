@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli"},
     {"options"},
-    {"report", "sweepflags"},
+    {"report", "sweepflags", "bnflags"},
     {
         "stage_one",
         "stage_two",
@@ -21,6 +21,7 @@ LAYERS = [
         "stores",
         "recompute",
         "doctor",
+        "adaptation",
         "tidy",
         "export_rows",
         "tfdata",
@@ -41,6 +42,9 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
     ("recompute", "stage_one"),
     ("doctor", "stage_one"),
+    ("stage_one", "adaptation"),
+    ("stage_two", "adaptation"),
+    ("predict", "adaptation"),
     ("export_rows", "stage_one"),
     ("stores", "stage_one"),
     ("tidy", "stage_one"),

@@ -137,5 +137,5 @@ def in_graph(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     import tensorflow as tf
 
-    traced: Callable[..., Any] = tf.function(function)
+    traced: Callable[..., Any] = tf.function(function, autograph=False)
     return traced

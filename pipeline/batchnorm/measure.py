@@ -119,7 +119,7 @@ class InputMoments:
 
         def call_of(position: int, own: Any) -> Any:
             def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
-                heard.append((position, *_moments(inputs, self._norms[position].layer.axis)))
+                heard.append((position, *channel_moments(inputs, self._norms[position].layer.axis)))
                 return own(inputs, training=False, mask=mask)
 
             return call
@@ -129,8 +129,8 @@ class InputMoments:
         return heard
 
 
-def _moments(inputs: Any, axis: int) -> tuple[int, Any, Any]:
-    """Numbers a channel and image, and their mean and variance: float32 (images, channels)."""
+def channel_moments(inputs: Any, axis: int) -> tuple[int, Any, Any]:
+    """Tell numbers a channel and image, and their mean and variance: float32 (images, channels)."""
     ops = import_keras().ops
     rank = len(inputs.shape)
     axes = [i for i in range(1, rank) if i != axis % rank]
