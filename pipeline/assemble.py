@@ -30,6 +30,7 @@ from pipeline.memory import fitting_batch, memory_at_hand
 if TYPE_CHECKING:
     from pipeline.engines.base import Engine, Output
     from pipeline.engines.conversion import Conversion
+    from pipeline.engines.keras_engine import KerasEngine
 
 BATCH_SIZE = 32
 """Images at once where nobody says how many and memory allows it.
@@ -67,6 +68,13 @@ class Assembly:
     largest_batch: int
     choice: Choice
 
+    @property
+    def output(self) -> Output:
+        """The row that the recipe names, of a pass."""
+        from pipeline.engines.base import Output
+
+        return Output(self.recipe.layer, self.recipe.pooling)
+
     def computing_in(self, precision: str) -> Assembly:
         """Return the same of another precision."""
         return replace(self, recipe=replace(self.recipe, precision=precision))
@@ -75,7 +83,7 @@ class Assembly:
         """Open the stores of features and of image facts below `out`, making what is not there."""
         return (
             FeatureStore.open(out / "features", self.recipe, provenance=self._made_by()),
-            FeatureStore.open(out / "images", FACTS_RECIPE, provenance=provenance()),
+            open_facts(out),
         )
 
     def augmented_recipe(self, policy: Policy) -> FeatureRecipe:
@@ -132,7 +140,7 @@ class Assembly:
         largest = min(self.largest_batch, images // _BATCHES_LEFT)
         return KerasEngine(self.backbone, self.weights, largest=largest, **settings)
 
-    def reference(self) -> Engine:
+    def reference(self) -> KerasEngine:
         """Build the network that all others are measured by: in Keras, in float32."""
         from pipeline.engines.keras_engine import KerasEngine
 
@@ -144,14 +152,17 @@ class Assembly:
         return provenance() | {"weights": self.weights.source, "engine": self.choice.engine}
 
     def _settings(self, outputs: Sequence[Output] = ()) -> dict[str, Any]:
-        from pipeline.engines.base import Output
-
         return {
             "size": self.recipe.size,
-            "outputs": outputs or (Output(self.recipe.layer, self.recipe.pooling),),
+            "outputs": outputs or (self.output,),
             "precision": self.recipe.precision,
             "batch_size": self.batch_size,
         }
+
+
+def open_facts(out: Path) -> FeatureStore:
+    """Open the store of image facts below `out`, making it if it is not there."""
+    return FeatureStore.open(out / "images", FACTS_RECIPE, provenance=provenance())
 
 
 def _telling(observe: Observer) -> Callable[[Conversion, Path], None]:

@@ -222,6 +222,27 @@ def verify(repair: bool, recompute: int, as_json: bool, **flags: Any) -> None:
 
 
 @command.command()
+@click.argument("data")
+@options.doctor_options
+def doctor(as_json: bool, **flags: Any) -> None:
+    """Prove inference mode on DATA, and measure what BatchNorm's training form would cost.
+
+    Exit with 1 where a proof fails. With --model FILE, of a Keras model of your own: whether fit
+    would use the statistics of batches, and what that does to these images.
+    """
+    from pipeline.doctor import examine
+    from pipeline.report.doctor import doctor_json, doctor_text, draw
+    from pipeline.report.progress import ProgressReport
+
+    config = options.doctor_config(flags)
+    with ProgressReport() as progress:
+        found = examine(config, progress)
+    draw(found)
+    _print(json.dumps(doctor_json(found)) if as_json else doctor_text(found))
+    sys.exit(0 if found.sound else 1)
+
+
+@command.command()
 @options.out
 @options.as_json
 def compact(out: Path, as_json: bool) -> None:

@@ -66,6 +66,25 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchNormConfig:
+    """How BatchNorm statistics are re-estimated.
+
+    Attributes
+    ----------
+    images
+        On how many images, at most.
+    mix
+        Share of what they have in the statistics used: 0 as stored, 1 theirs alone.
+    refresh
+        Whether the images are chosen anew.
+    """
+
+    images: int = 512
+    mix: float = 1.0
+    refresh: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Stage one: which images, which network, where the cache lies.
 
@@ -84,6 +103,8 @@ class FeaturesConfig:
         Rows of each image: its own, and those of ``views - 1`` augmented views of it.
     augment, augment_seed
         How the augmented ones are drawn, as :class:`pipeline.images.augment.Policy` reads it.
+    bn
+        How BatchNorm is adapted to the images; None for statistics as stored.
     """
 
     data: str = DEMO
@@ -96,6 +117,7 @@ class FeaturesConfig:
     views: int = 1
     augment: str = DEFAULT_AUGMENT
     augment_seed: int = 0
+    bn: BatchNormConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +215,28 @@ class PredictConfig:
     batch_size: int | None = None
     engine: str = "auto"
     out: Path = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What the doctor examines.
+
+    Attributes
+    ----------
+    features
+        The backbone and the images, as for stage one.
+    images
+        How many of them are looked at, at most; they are kept in memory.
+    model
+        A Keras model file to be examined in place of the backbone.
+    preprocessing
+        Rule from pixels to that model's input.
+    """
+
+    features: FeaturesConfig = FeaturesConfig()
+    images: int = 256
+    model: Path | None = None
+    preprocessing: str = "none"
 
 
 def usable_cores(system: Path = Path("/")) -> int:

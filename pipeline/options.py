@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from pipeline.config import BackboneConfig, FeaturesConfig, HeadsConfig, Metric
+from pipeline.bnflags import bn_config, bn_options, doctor_own
+from pipeline.config import BackboneConfig, DoctorConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
 from pipeline.sweepflags import take_choices
 from pipeline.text import seconds_of
@@ -138,6 +139,7 @@ backbone_options = _all(
 features_options = _all(
     out,
     backbone_options,
+    bn_options,
     engine,
     _option(
         "--commit-seconds",
@@ -148,6 +150,8 @@ features_options = _all(
     strict,
     as_json,
 )
+
+doctor_options = _all(out, backbone_options, doctor_own, as_json)
 
 verify_options = _all(
     out,
@@ -245,7 +249,14 @@ def features_config(flags: dict[str, Any]) -> FeaturesConfig:
         **{name: flags[name] for name in _OWN_OF_STAGE_ONE if name in flags},
         backbone=first,
         also=tuple(also),
+        bn=bn_config(flags),
     )
+
+
+def doctor_config(flags: dict[str, Any]) -> DoctorConfig:
+    """Make the configuration of the doctor from its flags."""
+    own = ("images", "model", "preprocessing")
+    return DoctorConfig(features=features_config(flags), **{name: flags[name] for name in own})
 
 
 def _backbones(flags: dict[str, Any]) -> list[BackboneConfig]:

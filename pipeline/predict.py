@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import FeatureRecipe
+from pipeline.adaptation import find_statistics, with_statistics
 from pipeline.assemble import Assembly, assemble
 from pipeline.config import BackboneConfig, PredictConfig, usable_cores
 from pipeline.engines.base import rows_of
@@ -145,10 +147,32 @@ def _assembly_of(head: HeadFile, config: PredictConfig) -> Assembly:
             "with, and they are not on this machine and cannot be fetched: name a copy of the file "
             "with --weights FILE"
         ) from None
+    if recipe.bn != "stored":
+        assembly = _with_adapted(assembly, recipe, config)
     if assembly.recipe != recipe:
         other = [name for name in vars(recipe) if vars(recipe)[name] != vars(assembly.recipe)[name]]
         raise UsageError(_refusal(config, head, assembly, other))
     return assembly
+
+
+def _with_adapted(assembly: Assembly, recipe: FeatureRecipe, config: PredictConfig) -> Assembly:
+    """Take the statistics that the head's features were made with, from beside it or the cache.
+
+    Raises
+    ------
+    UsageError
+        They are in neither place.
+    """
+    places = (config.head.parent, config.out / "adapted")
+    file = find_statistics(recipe, places)
+    if file is None:
+        raise UsageError(
+            f"{config.head} was trained with BatchNorm statistics adapted to its images, and they "
+            f"are neither beside it nor in {places[1]}: keep the .safetensors file of its run "
+            "beside it"
+        )
+    named = replace(assembly.recipe, bn=recipe.bn, bn_images=recipe.bn_images)
+    return with_statistics(assembly, named, file)
 
 
 def _refusal(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cache import FeatureStore
 from pipeline.assemble import Assembly, assemble_for
 from pipeline.config import FeaturesConfig, usable_cores
+from pipeline.engines.agreement import TOLERANCE, deviations_of
 from pipeline.engines.base import rows_of
 from pipeline.errors import UsageError
 from pipeline.events import BatchDone, ExtractionPlanned, Observer
@@ -20,14 +21,6 @@ from pipeline.images.augment import Policy
 from pipeline.images.batches import ViewPlan, decoded_batches
 from pipeline.keyed import image_keys
 from pipeline.stage_one import find_dataset, require_one
-
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.4, "float16": 0.05}
-"""How far a number may lie from the one that Keras gives in float32, as a part of the largest in
-its row, by the precision that the stored one was computed in.
-
-Summing in another order (other engine, processor or version of a library) moves float32 features of
-the networks here by some 1e-5 of that. The others round each factor, to 8 and to 11 bits: by 0.12
-at most in a thousand real images with trained weights, by 0.34 with random ones (bfloat16)."""
 
 STORAGE = {"float32": 0.0, "float16": 1e-3}
 """What storing in a dtype adds to that: float16 rounds by 2**-11 = 5e-4."""
@@ -129,28 +122,6 @@ def recompute(config: FeaturesConfig, count: int, observe: Observer) -> Recomput
         largest=max((d.deviation for d in deviations if not d.problem), default=0.0),
         deviations=tuple(d for d in deviations if d.problem or not d.deviation <= tolerance),
     )
-
-
-def deviations_of(stored: NDArray[np.floating], now: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Largest difference of a number in each row, as a part of the largest number of either row.
-
-    Parameters
-    ----------
-    stored, now
-        Shape (n, dims).
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Infinite where a number of either row is not finite.
-    """
-    a, b = stored.astype(np.float64), now.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        scale = np.maximum(np.abs(a).max(axis=1), np.abs(b).max(axis=1))
-        difference = np.abs(a - b).max(axis=1)
-    sound = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    part = np.divide(difference, scale, out=np.zeros(len(a)), where=sound & (scale > 0))
-    return np.where(sound, part, np.inf)
 
 
 def _open(folder: Path) -> FeatureStore:

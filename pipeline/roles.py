@@ -110,6 +110,25 @@ def holdout_split(
     return role
 
 
+def never_scored(
+    dataset: Dataset, keys: NDArray[np.uint8], duplicates: Duplicates, seed: int
+) -> NDArray[np.bool_]:
+    """Tell which images, and near-duplicates, are in neither a test split nor the usual holdout.
+
+    The same whichever folds and flags heads are compared by. Labels play a part in the holdout
+    alone, and only where it would miss a class.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    groups = _groups(dataset, duplicates)
+    role = np.array(dataset.splits or ["train"] * len(keys), dtype="<U5")
+    if dataset.labels is not None and not (role == "test").any():
+        _set_aside(dataset, keys, role, groups, seed, ignore)
+    return ~np.isin(groups, groups[role == "test"])
+
+
 def _set_aside(
     dataset: Dataset,
     keys: NDArray[np.uint8],

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureStore
-from pipeline.assemble import Assembly, assemble_for, go_on_with_complete
+from pipeline.adaptation import adapted
+from pipeline.assemble import Assembly, assemble_for, go_on_with_complete, open_facts
 from pipeline.config import DEMO, FeaturesConfig
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import UsageError
@@ -178,6 +179,12 @@ def make_features(config: FeaturesConfig, dataset: Dataset, observe: Observer) -
     # Weights come before the first image is read: a run without them must stop at once.
     assemblies = grouped(_assemble(config, observe))
     positions, keys, unreadable = keys_and_rejects(dataset, config, observe)
+    if config.bn is not None:
+        here = dataset.take(positions)
+        facts_store = open_facts(config.out)
+        assemblies = tuple(
+            adapted(each, config, here, keys, facts_store, observe) for each in assemblies
+        )
     if config.shard is not None:
         mine = config.shard.mask(keys)
         positions, keys = positions[mine], keys[mine]

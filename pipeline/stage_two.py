@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.adaptation import copy_beside
 from pipeline.assemble import provenance
 from pipeline.config import FeaturesConfig, HeadEntry, HeadsConfig
 from pipeline.dataset import require_labels
@@ -240,6 +241,7 @@ def save_best(heads: Heads) -> None:
     HeadError
         It is larger than a head file can be.
     """
+    copy_beside(heads.features.assembly, heads.folder)
     save_head(heads.head_file, _head_of(heads))
 
 

@@ -52,6 +52,9 @@ CHOICES: dict[str, tuple[type, ...]] = {
     "augment": _TEXT,
     "augment_seed": _WHOLE,
     "tta": _YES_OR_NO,
+    "bn": _TEXT,
+    "bn_images": _WHOLE,
+    "bn_mix": (int, float),
 }
 """Keys beside the heads, each the flag of that name; what it can be, the flag knows."""
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli"},
     {"options"},
-    {"report", "sweepflags", "viewflags"},
+    {"report", "sweepflags", "viewflags", "bnflags"},
     {
         "stage_one",
         "stage_two",
@@ -20,13 +20,16 @@ LAYERS = [
         "extractor",
         "stores",
         "recompute",
+        "doctor",
+        "adaptation",
         "tidy",
         "export_rows",
         "tfdata",
     },
     {"extract", "networks", "refused", "sweep", "export", "roles"},
+    {"pictures"},
     {"assemble", "headviews", "keyed", "lacking", "sink", "sweepfile", "worklock"},
-    {"lanes"},
+    {"lanes", "batchnorm"},
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
     {"config", "looks", "memory", "strictjson", "tomlfile"},
@@ -38,6 +41,10 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Arrows within one layer that the design has.
 SIDEWAYS = {("dataset", "images"), ("engines", "backbones"), ("stage_two", "stage_one")} | {
     ("recompute", "stage_one"),
+    ("doctor", "stage_one"),
+    ("stage_one", "adaptation"),
+    ("stage_two", "adaptation"),
+    ("predict", "adaptation"),
     ("export_rows", "stage_one"),
     ("stores", "stage_one"),
     ("tidy", "stage_one"),

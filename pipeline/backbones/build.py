@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.backbones import statistics
 from pipeline.backbones.loading import load_weights
 from pipeline.backbones.network import construct
 from pipeline.backbones.random_weights import set_random_weights
@@ -48,6 +49,8 @@ def build(backbone: Backbone, weights: Weights, size: int, policy: str = "float3
         # The digest is part of every row's recipe: it must be that of what was loaded.
         if file_digest(weights.path) != weights.digest:
             raise UsageError(f"the weight file {weights.path} changed while it was read")
+    if weights.statistics is not None:
+        statistics.apply(model, weights.statistics, weights.statistics_digest)
     model.trainable = False
     return model
 

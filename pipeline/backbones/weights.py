@@ -41,12 +41,17 @@ class Weights:
         The file; None for random weights.
     seed
         Seed of random weights; 0 otherwise.
+    statistics, statistics_digest
+        A file of adapted BatchNorm statistics that take the place of the weights' own, and the
+        SHA-256 of its bytes; None and empty where there is none.
     """
 
     source: Literal["imagenet", "random", "file"]
     digest: str
     path: Path | None = None
     seed: int = 0
+    statistics: Path | None = None
+    statistics_digest: str = ""
 
 
 def resolve_weights(backbone: Backbone, source: str = "imagenet", seed: int = 0) -> Weights:

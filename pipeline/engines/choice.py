@@ -72,6 +72,19 @@ def choose(engine: str, precision: str, backbone: Backbone) -> Choice:
     return Choice("keras", lacking, precision)
 
 
+def available() -> tuple[Choice, ...]:
+    """List every engine and precision that runs here, but for Keras in lower ones on a processor.
+
+    There Keras has no kernels for them that anybody would wait for.
+    """
+    lower = ["bfloat16", "float16"] if gpu() else []
+    found = [Choice("keras", "it runs here", precision) for precision in ("float32", *lower)]
+    if installed():
+        precisions = [each for each in ("float32", "bfloat16") if not _lacking(each)]
+        found += [Choice("openvino", "it runs here", precision) for precision in precisions]
+    return tuple(found)
+
+
 def gpu() -> bool:
     """Whether an NVIDIA GPU is here and the libraries that Keras' backends need for it.
 

@@ -32,6 +32,7 @@ from pipeline.errors import UsageError
 # Part of the digest: a converter that makes another graph is another version.
 _RULE = "headstart-conversion-1"
 _LENGTH = 8
+_PATHS = ("path", "statistics")
 # Digits of the two digests in a file's name.
 _DIGITS = 32
 
@@ -74,6 +75,8 @@ class Conversion:
             "outputs": self.outputs,
             "versions": {name: version(name) for name in ("keras", "tensorflow", "openvino")},
         }
+        if self.weights.statistics_digest:
+            parts["statistics"] = self.weights.statistics_digest
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode("ascii")).hexdigest()
         return f"{self.backbone.name}-{self.size}-{digest[:_DIGITS]}"
 
@@ -82,8 +85,10 @@ class Conversion:
         return json.dumps(
             {
                 "backbone": self.backbone.name,
-                "weights": asdict(self.weights)
-                | {"path": str(self.weights.path) if self.weights.path else None},
+                "weights": {
+                    name: str(value) if isinstance(value, Path) else value
+                    for name, value in asdict(self.weights).items()
+                },
                 "size": self.size,
                 "outputs": self.outputs,
             }
@@ -93,10 +98,11 @@ class Conversion:
     def parse(cls, text: str) -> Self:
         """Make it of what `plain` gave."""
         parts = json.loads(text)
-        path = parts["weights"]["path"]
+        weights = parts["weights"]
+        paths = {name: Path(weights[name]) if weights[name] else None for name in _PATHS}
         return cls(
             backbone(parts["backbone"]),
-            Weights(**parts["weights"] | {"path": Path(path) if path else None}),
+            Weights(**weights | paths),
             parts["size"],
             tuple(Output(*output) for output in parts["outputs"]),
         )

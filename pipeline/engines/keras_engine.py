@@ -84,7 +84,7 @@ class KerasEngine:
         self.batch_size = batch_size
         self._flatten: Callable[[Any], list[Any]] = keras.tree.flatten
         grows = device != "cpu" and largest > batch_size
-        self._model, self.network = graph(
+        self.model, self.network = graph(
             backbone,
             weights,
             size=self._size,
@@ -94,17 +94,28 @@ class KerasEngine:
         )
         self.precision = _executed(self.network)
         # TensorFlow's own kernels are faster on a CPU than what XLA makes of these networks.
-        self._model.compile(jit_compile=False if backend == "tensorflow" else "auto")
-        self.dims = tuple(int(row.shape[-1]) for row in self._model.outputs)
+        self.model.compile(jit_compile=False if backend == "tensorflow" else "auto")
+        self.dims = tuple(int(row.shape[-1]) for row in self.model.outputs)
         if grows:
             self.batch_size = fastest_batch(self._seconds, batch_size, largest)
+
+    def traced(self) -> Any:
+        """Return the graph that calls run, TensorFlow's ``ConcreteFunction``; else None.
+
+        None as well before the first call, as nothing has been traced yet.
+        """
+        function = self.model.predict_function
+        if function is None or not hasattr(function, "get_concrete_function"):
+            return None
+        images = np.zeros((self.batch_size, self._size, self._size, 3), np.uint8)
+        return function.get_concrete_function([(images,)])
 
     def _seconds(self, count: int) -> float:
         """Time a full batch of so many images, the second one: the first is compiled for."""
         images = np.zeros((count, self._size, self._size, 3), np.uint8)
-        self._model.predict_on_batch(images)
+        self.model.predict_on_batch(images)
         began = time.perf_counter()
-        self._model.predict_on_batch(images)
+        self.model.predict_on_batch(images)
         return time.perf_counter() - began
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
@@ -116,7 +127,7 @@ class KerasEngine:
             full[:count] = images
             images = full
         # Of one output alone, Keras may or may not make a list.
-        rows = self._flatten(self._model.predict_on_batch(images))
+        rows = self._flatten(self.model.predict_on_batch(images))
         return tuple(np.array(each[:count], dtype=np.float32) for each in rows)
 
 

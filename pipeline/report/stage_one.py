@@ -61,6 +61,7 @@ def _made_json(made: Made) -> dict[str, Any]:
         "pooling": recipe.pooling,
         "precision": recipe.precision,
         "augmented": augmented_json(made.augmented),
+        "bn": recipe.bn,
     }
 
 
@@ -123,7 +124,7 @@ def _backbone_line(made: Made) -> str:
     return (
         f"backbone   {recipe.backbone} ({weights_text(made.assembly.weights.source)}),"
         f" {recipe.size}x{recipe.size}, {recipe.resize},{layer} {recipe.pooling} pooling,"
-        f" {recipe.precision}"
+        f" {recipe.precision}" + ("" if recipe.bn == "stored" else f", BatchNorm {recipe.bn}")
     )
 
 

@@ -31,6 +31,7 @@ from pipeline.backbones.quiet import import_keras
 from pipeline.config import usable_cores
 from pipeline.dataset import load_dataset
 from pipeline.engines import Engine, Output
+from pipeline.engines.agreement import deviations_of
 from pipeline.engines.graph import graph
 from pipeline.engines.keras_engine import KerasEngine
 from pipeline.engines.openvino_engine import OpenVinoEngine, has_bfloat16
@@ -39,7 +40,6 @@ from pipeline.evaluate import folds
 from pipeline.heads import FoldRows, default_specs, fit_one, trainer
 from pipeline.images.batches import decoded_batches
 from pipeline.images.decode import Resize
-from pipeline.recompute import deviations_of
 
 KEPT = 0.99
 BATCH = 32

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from cache import FeatureStore
-from pipeline.recompute import TOLERANCE, _choose, deviations_of
+from pipeline.engines.agreement import TOLERANCE, deviations_of
+from pipeline.recompute import _choose
 from tests.pipeline.conftest import SMALL, Ran, paint
 
 Command = Callable[..., Ran]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import numpy as np
 import pytest
 
 from pipeline.backbones import backbone, resolve_weights
+from pipeline.backbones.build import build
 from pipeline.backbones.quiet import import_keras
+from pipeline.backbones.statistics import pack
+from pipeline.batchnorm import norms_of
 from pipeline.engines import Output
 from pipeline.engines.conversion import Conversion
 from pipeline.engines.convert import trace
@@ -232,3 +237,24 @@ def test_neither_keras_nor_tensorflow_is_imported_and_nothing_is_printed(
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert json.loads(ran.stdout) == [[2, 1280], []]
+
+
+def test_adapted_statistics_are_converted_for_themselves(folder: Path, tmp_path: Path) -> None:
+    name = "efficientnet-lite0"
+    row, weights = backbone(name), resolve_weights(backbone(name), "random")
+    network = build(row, weights, SIZE)
+    changed = {
+        norm.name: (norm.statistics.mean + 1, 2 * norm.statistics.variance)
+        for norm in norms_of(network)
+    }
+    file = tmp_path / "adapted.safetensors"
+    file.write_bytes(pack(changed))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    adapted = replace(weights, statistics=file, statistics_digest=digest)
+    settings = {"size": SIZE, "batch_size": BATCH, "outputs": (Output(),)}
+    (found,) = OpenVinoEngine(row, adapted, folder=folder, **settings)(noise(BATCH))
+    (expected,) = KerasEngine(row, adapted, **settings)(noise(BATCH))
+    (stored,) = KerasEngine(row, weights, **settings)(noise(BATCH))
+    largest = np.abs(expected).max()
+    assert np.abs(found - expected).max() < ROUNDING * largest
+    assert np.abs(stored - expected).max() > 0.1 * largest
