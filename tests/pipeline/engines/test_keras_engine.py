@@ -33,6 +33,10 @@ def make(name: str, **settings: Any) -> KerasEngine:
 
 
 class TestKerasEngine(EngineContract):
+    # Without AVX-512 and with one thread, oneDNN sums the later images of a batch in another order:
+    # measured 1.4e-5 of the largest feature.
+    tolerance = 1e-4
+
     @pytest.fixture(scope="class", params=INNER)
     @classmethod
     def engine(cls, request: pytest.FixtureRequest) -> KerasEngine:
