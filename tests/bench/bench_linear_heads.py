@@ -12,16 +12,19 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import FeatureExtractor
 from pipeline.config import usable_cores
+from pipeline.dataset import load_dataset
 from pipeline.evaluate import Fold, folds
 from pipeline.heads import FoldRows, HeadSpec, logits_all, trainer
 from pipeline.heads.threads import one_blas_thread
-from tests.bench.common import flags, in_turn, ratio, report
+from tests.bench.common import Flags, flags, in_turn, ratio, report
 
 Scores = NDArray[np.float64]
 FOLDS = 5
@@ -49,6 +52,25 @@ class Data:
         return cls(
             f"{n} x {d}, {classes} classes", np.maximum(mixed, 0).astype("f4"), labels, classes
         )
+
+    @classmethod
+    def of(cls, folder: Path, out: Path) -> Data:
+        """Features of real images by efficientnet-lite0, which needs no download."""
+        found = load_dataset(str(folder), out)
+        rows = FeatureExtractor("efficientnet-lite0", out=out).fit_transform(found.paths)
+        classes, labels = np.unique(np.array(found.labels), return_inverse=True)
+        name = f"{folder.name}, {len(rows)} x {rows.shape[1]}, {len(classes)} classes"
+        return cls(name, np.asarray(rows, np.float32), labels, len(classes))
+
+    @classmethod
+    def all(cls, chosen: Flags, quick: tuple[int, int, int]) -> list[Data]:
+        """Make the data that the benchmarks of heads run on."""
+        shapes = [quick] if chosen.quick else [(2000, 2048, 2), (5000, 2048, 10)]
+        out = chosen.out / "features"
+        return [
+            *(cls.made(*shape) for shape in shapes),
+            *(cls.of(folder, out) for folder in chosen.folders),
+        ]
 
     @property
     def folds(self) -> list[Fold]:
@@ -211,11 +233,9 @@ def _row(
 
 def main() -> None:
     chosen = flags(__doc__)
-    shapes = [(400, 512, 2)] if chosen.quick else [(2000, 2048, 2), (5000, 2048, 10)]
     rows = []
-    for shape in shapes:
-        data = Data.made(*shape)
-        rows += compare(data, families(chosen.quick, shape[2]), chosen.rounds)
+    for data in Data.all(chosen, quick=(400, 512, 2)):
+        rows += compare(data, families(chosen.quick, data.classes), chosen.rounds)
     columns = ("data", "head", "fits", "GridSearchCV s", "Headstart s", "ratio", "scores differ by")
     report(chosen, "linear_heads", columns, rows)
 

@@ -174,10 +174,10 @@ def _scores(
 
 def main() -> None:
     chosen = flags(__doc__)
-    shapes = [(300, 128, 2)] if chosen.quick else [(2000, 2048, 2), (5000, 2048, 10)]
     times, scores = [], []
-    for shape in shapes:
-        of_times, of_scores = compare(Data.made(*shape), chosen.rounds)
+    for data in Data.all(chosen, quick=(300, 128, 2)):
+        of_times, of_scores = compare(data, chosen.rounds)
+        print(*of_times, sep="\n", flush=True)
         times += of_times
         scores += of_scores
     report(chosen, "sweep", ("data", "who", "fits", "seconds", "ratio"), times)

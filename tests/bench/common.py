@@ -34,6 +34,7 @@ class Flags:
     backbone: str
     engine: str | None
     precision: str | None
+    folders: tuple[Path, ...]
 
 
 def flags(doc: str | None) -> Flags:
@@ -45,11 +46,15 @@ def flags(doc: str | None) -> Flags:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--engine", help="this one alone, not all that are installed")
     parser.add_argument("--precision", help="this one alone")
+    parser.add_argument(
+        "--folders", type=Path, nargs="*", default=(), help="heads: class folders of real images"
+    )
     given, others = parser.parse_known_args()
     if others:  # `make bench` gives all benchmarks the same flags
         print(f"not for this benchmark: {' '.join(others)}", file=sys.stderr)
     given.rounds = given.rounds or (1 if given.quick else 5)
     given.images = given.images or (32 if given.quick else 160)
+    given.folders = tuple(given.folders)
     given.out.mkdir(parents=True, exist_ok=True)
     return Flags(**vars(given))
 
