@@ -208,9 +208,10 @@ def _theirs(config: DoctorConfig, observe: Observer) -> Diagnosis:
     layers: tuple[LayerShift, ...] = ()
     modes, why = None, "the model has no BatchNorm layer"
     if model.norms:
-        moments = InputMoments(lambda batch, training: model.called(batch), model.norms)
+        moments = InputMoments(model.called, model.norms)
         layers = shifts(model.norms, moments(in_batches(images, model.batch_size), len(images)))
-        batched = model.by_batch_statistics(images, features.backbone.seed)
+        seed = features.backbone.seed
+        batched = trap.batch_features(model.called, model.norms, images, model.batch_size, seed)
         modes, why = theirs.compare_modes(rows, batched, pictures.labels), ""
     return Diagnosis(
         subject=str(path),

@@ -5,46 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 
 from pipeline.bnflags import bn_config, bn_options, doctor_own
 from pipeline.config import BackboneConfig, DoctorConfig, FeaturesConfig, HeadsConfig, Metric
 from pipeline.errors import UsageError
+from pipeline.flags import option, together
 from pipeline.sweepflags import take_choices
 from pipeline.text import seconds_of
 from pipeline.viewflags import tta, views_options
 from pipeline.workshard import WorkShard
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 COUNT = click.IntRange(1, 4096)
 PATH = click.Path(path_type=Path)
 
 
-def _option(name: str, help_text: str, **settings: Any) -> Callable[[F], F]:
-    shown = settings.get("default") is not None
-    return click.option(name, help=help_text, show_default=shown, **settings)
-
-
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-out = _option("--out", "Folder that everything is written to.", type=PATH, default="runs")
-converted = _option(
+out = option("--out", "Folder that everything is written to.", type=PATH, default="runs")
+converted = option(
     "--out", "Folder of the cache, where converted networks are kept.", type=PATH, default="runs"
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
-shard = _option(
+shard = option(
     "--shard",
     "Work on part I of N alone, such as 1/4, for machines that share the folder of --out.",
     metavar="I/N",
@@ -59,7 +44,7 @@ def _count_or_auto(text: str) -> int | None:
     return None if text == "auto" else COUNT(text)
 
 
-batch_size = _option(
+batch_size = option(
     "--batch-size",
     "Images that go through the network at once; auto: what is fast and fits into memory.",
     type=_count_or_auto,
@@ -68,7 +53,7 @@ batch_size = _option(
 )
 
 
-engine = _option(
+engine = option(
     "--engine",
     "What runs the network; auto takes the fastest that is installed and can.",
     type=click.Choice(["auto", "keras", "openvino"]),
@@ -88,44 +73,44 @@ def _several(each: Any) -> Callable[[str], tuple[Any, ...]]:
     return several
 
 
-backbone_options = _all(
-    _option(
+backbone_options = together(
+    option(
         "--backbone",
         "resnet50, efficientnet-lite0 or another of keras.applications.  [default: resnet50]",
         type=_several(click.STRING),
         metavar="NAME,...",
     ),
-    _option(
+    option(
         "--weights", "imagenet, random (for tests only), or a weight file.  [default: imagenet]"
     ),
-    _option("--seed", "Seed of every random choice.", type=click.IntRange(0, 2**32 - 1), default=0),
-    _option(
+    option("--seed", "Seed of every random choice.", type=click.IntRange(0, 2**32 - 1), default=0),
+    option(
         "--size",
         "Side of the square input.  [default: the backbone's own]",
         type=_several(COUNT),
         metavar="PIXELS,...",
     ),
-    _option(
+    option(
         "--resize",
         "How an image becomes a square.",
         type=click.Choice(["stretch", "crop", "pad"]),
         default="stretch",
     ),
-    _option(
+    option(
         "--layer",
         "Layer whose feature map is taken; top is the last.",
         type=_several(click.STRING),
         metavar="NAME,...",
         default="top",
     ),
-    _option(
+    option(
         "--pooling",
         "How a feature map becomes a row: avg, max, avgmax or flatten.",
         type=_several(click.Choice(["avg", "max", "avgmax", "flatten"])),
         metavar="NAME,...",
         default="avg",
     ),
-    _option(
+    option(
         "--precision",
         "What the network computes in; auto takes bfloat16 where the processor has it and the"
         " backbone's heads do not notice.",
@@ -136,12 +121,12 @@ backbone_options = _all(
 )
 
 
-features_options = _all(
+features_options = together(
     out,
     backbone_options,
     bn_options,
     engine,
-    _option(
+    option(
         "--commit-seconds",
         "Computed rows are made durable at the latest after this long.",
         type=click.FloatRange(0),
@@ -151,12 +136,12 @@ features_options = _all(
     as_json,
 )
 
-doctor_options = _all(out, backbone_options, doctor_own, as_json)
+doctor_options = together(out, backbone_options, doctor_own, as_json)
 
-verify_options = _all(
+verify_options = together(
     out,
     click.option("--repair", is_flag=True, help="Move damaged shards to their store's quarantine."),
-    _option(
+    option(
         "--recompute",
         "Compute so many random rows of DATA again and compare; the flags of features say which.",
         type=click.IntRange(0),
@@ -176,8 +161,8 @@ def _span(text: str) -> float:
         ) from error
 
 
-heads_options = _all(
-    _option(
+heads_options = together(
+    option(
         "--config",
         "A sweep file, such as headstart init writes, or the name of one that comes with the"
         " package: question. Flags beat it.",
@@ -188,47 +173,47 @@ heads_options = _all(
     features_options,
     views_options,
     tta,
-    _option(
+    option(
         "--metric",
         "Score that heads are ranked by.",
         type=click.Choice(get_args(Metric)),
         default="accuracy",
     ),
-    _option(
+    option(
         "--folds",
         "Stratified folds; a val split replaces them.",
         type=click.IntRange(2, 100),
         default=5,
     ),
-    _option(
+    option(
         "--heads",
         "Train these alone, such as logistic,mlp.  [default: all]",
         callback=lambda _, __, names: (
             tuple(name.strip() for name in names.split(",")) if names else ()
         ),
     ),
-    _option(
+    option(
         "--holdout/--no-holdout",
         "Set images aside for one last look at the best head.",
         default=True,
     ),
-    _option(
+    option(
         "--groups/--no-groups",
         "Keep groups and duplicates on one side of every fold; without, scores flatter.",
         default=True,
     ),
-    _option("--repeats", "Draw the folds so often.", type=click.IntRange(1, 100), default=1),
-    _option(
+    option("--repeats", "Draw the folds so often.", type=click.IntRange(1, 100), default=1),
+    option(
         "--nested/--no-nested",
         "Score the choice of the best head by cross-validation around it.",
         default=False,
     ),
-    _option(
+    option(
         "--calibrate/--no-calibrate",
         "Fit a temperature for the probabilities of every head, on out-of-fold predictions.",
         default=False,
     ),
-    _option(
+    option(
         "--budget",
         "Begin no further fit after this long: 90s, 10m, 2h, or seconds.",
         type=_span,

@@ -33,7 +33,7 @@ LAYERS = [
     {"engines", "heads"},
     {"backbones", "images", "dataset", "evaluate"},
     {"config", "looks", "memory", "strictjson", "tomlfile"},
-    {"workers", "workshard", "tomllines"},
+    {"flags", "workers", "workshard", "tomllines"},
     {"errors", "events", "text"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

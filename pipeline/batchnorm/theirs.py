@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones.preprocessing import preprocess
 from pipeline.backbones.quiet import import_keras
-from pipeline.batchnorm.layers import Norm, in_graph, in_training_form, norms_of
-from pipeline.batchnorm.measure import in_batches
+from pipeline.batchnorm.layers import Norm, in_graph, norms_of
 from pipeline.engines.base import Output
 from pipeline.errors import UsageError
 
@@ -79,23 +78,6 @@ class TheirModel:
         keras = import_keras()
         first = keras.tree.flatten(self.called(images))[0]
         return keras.ops.reshape(keras.ops.cast(first, "float32"), (self.batch_size, -1))
-
-    def by_batch_statistics(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-        """Run images with their batches' statistics; nothing else is in training mode.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, k)
-            The first output, in the order of the images.
-        """
-        shuffled = np.random.default_rng(seed).permutation(len(images))
-        run = in_graph(lambda batch: self._rows(batch))
-        with in_training_form(self.norms):
-            batches = in_batches(images[shuffled], self.batch_size)
-            rows = [self.numpy(run(self.tensor(batch))) for batch in batches]
-        outputs = np.empty((len(images), rows[0].shape[1]), np.float32)
-        outputs[shuffled] = np.concatenate(rows)[: len(images)]
-        return outputs
 
     def moved_by_fit(self, images: NDArray[np.uint8]) -> tuple[Norm, ...]:
         """Call the model as ``fit`` does, and list the layers whose statistics that moves.

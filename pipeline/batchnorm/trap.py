@@ -61,7 +61,7 @@ def batch_features(
     Parameters
     ----------
     model
-        From pixels to rows, in batches of `size` images.
+        From pixels to rows, its first output, in batches of `size` images.
     norms
         Its BatchNorm layers; they hold afterwards what they held before.
     images
@@ -79,7 +79,7 @@ def batch_features(
     run = in_graph(lambda batch: keras.tree.flatten(model(batch, training=False))[0])
     with in_training_form(norms):
         rows = [
-            keras.ops.convert_to_numpy(run(keras.ops.convert_to_tensor(batch)))
+            keras.ops.convert_to_numpy(run(keras.ops.convert_to_tensor(batch))).reshape(size, -1)
             for batch in in_batches(images[shuffled], size)
         ]
     features = np.empty((len(images), rows[0].shape[1]), np.float32)

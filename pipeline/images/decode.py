@@ -47,7 +47,7 @@ from pipeline.images.formats import (
     what_it_is_instead,
 )
 from pipeline.images.picture import Picture, PillowPicture, RowsPicture
-from pipeline.images.resize import Resize, resized
+from pipeline.images.resize import Resize
 from pipeline.images.views import views_of
 
 __all__ = [
@@ -146,12 +146,7 @@ def decode_all(data: bytes, resizes: Sequence[Resize]) -> tuple[Decoded, ...]:
     Undecodable
         As for `decode`.
     """
-    picture, mode, form = load_rgb(data)
-    try:
-        facts = facts_of(picture, mode, form)
-        return tuple(Decoded(resized(picture, resize), facts) for resize in resizes)
-    except MemoryError:
-        raise Transient(f"the {form} file needs more memory than there is") from None
+    return decode_views(data, resizes, (None,))[0]
 
 
 def decode_views(
